@@ -1,0 +1,273 @@
+"""What may be exported, and by whom: loads datasets.toml and answers for rights. It opens no source."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+
+from exportapp.engine import specs
+from exportapp.environment import env_secret
+from exportapp.models import Export
+
+Person = User | AnonymousUser | AbstractBaseUser
+NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+
+
+class DatasetError(Exception):
+    """A mistake in datasets.toml: `where` names the part of the file, `hint` what to write."""
+
+    def __init__(self, where: str, message: str, hint: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.where, self.message, self.hint = where, message, hint
+
+
+@dataclass(frozen=True)
+class Source:
+    """A database to export from. Its address comes from the environment, because it holds a password."""
+
+    name: str
+    label: str = ""
+    url_env: str = ""
+    default: str = ""
+    connections: int = 8
+
+    @property
+    def url(self) -> str:
+        """The address, '' when the environment names none."""
+        return env_secret(self.url_env, self.default.format(var=settings.VAR))
+
+
+@dataclass(frozen=True)
+class DatasetColumn:
+    name: str
+    label: str = ""
+    type: str = "text"
+    description: str = ""
+    selected: bool = True
+    filterable: bool = True
+    choices: tuple[str, ...] = ()
+    scale: int | None = None
+
+    @property
+    def spec(self) -> specs.Column:
+        return specs.Column(self.name, self.type, self.scale)
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """Only rows whose `column` is among the values of the person's `attribute`."""
+
+    column: str
+    attribute: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One declaration of datasets.toml; frozen into each export as JSON."""
+
+    name: str
+    source: str
+    columns: tuple[DatasetColumn, ...]
+    label: str = ""
+    row: str = "row"
+    description: str = ""
+    table: str = ""
+    view: str = ""
+    query: str = ""
+    key: tuple[str, ...] = ()
+    time_column: str = ""
+    time_zone: str = "UTC"
+    groups: tuple[str, ...] = ()
+    max_rows: int = 0
+    max_days: int = 0
+    keep_days: int = 7
+    row_rule: RowRule | None = None
+
+    def column(self, name: str) -> DatasetColumn | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def relation(self) -> str:
+        return self.query or self.table or self.view
+
+    @property
+    def key_columns(self) -> tuple[specs.Column, ...]:
+        return tuple(column.spec for name in self.key if (column := self.column(name)))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that datasets.toml declares."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+
+
+def catalogue() -> Catalogue:
+    """The file as it is now: read again when it changed. Raises DatasetError."""
+    path = Path(settings.DATASETS_FILE)
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise DatasetError(
+            str(path), f"cannot be read: {error.strerror}", "Set EXPORTAPP_DATASETS to a file."
+        ) from error
+    return _load(path, stamp)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, stamp: int) -> Catalogue:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DatasetError(str(path), f"is no TOML: {error}", "Compare it with the example, datasets.toml.") from error
+    return parse(data)
+
+
+def parse(data: dict[str, Any]) -> Catalogue:
+    """The catalogue of a parsed file. Raises DatasetError at the first mistake that can be seen without a source."""
+    sources = {name: _source(name, table) for name, table in data.get("sources", {}).items()}
+    datasets = {name: _dataset(name, table, sources) for name, table in data.get("datasets", {}).items()}
+    return Catalogue(sources, datasets)
+
+
+def _fill(where: str, kind: type[Any], table: Any, **fixed: Any) -> Any:
+    if not isinstance(table, dict):
+        raise DatasetError(where, "is not a table", "Write it as [" + where + "].")
+    hints = {name: item.type for name, item in kind.__dataclass_fields__.items()}
+    for name, value in table.items():
+        if name not in hints or name in fixed:
+            raise DatasetError(
+                where, f"knows no {name!r}", f"It may have: {', '.join(sorted(set(hints) - set(fixed)))}."
+            )
+        plain = hints[name].split(" ")[0].split("[")[0]
+        if plain in _PLAIN and not isinstance(value, _PLAIN[plain]):
+            raise DatasetError(where, f"{name} is of the wrong type", f"It is to be {_WORDS[plain]}.")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    return kind(**{**values, **fixed})
+
+
+_PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool, "tuple": list}
+_WORDS = {"str": "a text", "int": "a number", "bool": "true or false", "tuple": "a list"}
+
+
+def _source(name: str, table: dict[str, Any]) -> Source:
+    where = f"sources.{name}"
+    source: Source = _fill(where, Source, {"label": name, "url_env": f"SOURCE_{name.upper()}_URL", **table}, name=name)
+    if "@" in source.default:
+        raise DatasetError(where, "default holds a user or password", f"Put the address into {source.url_env} instead.")
+    return source
+
+
+def _dataset(name: str, table: dict[str, Any], sources: dict[str, Source]) -> Dataset:
+    where = f"datasets.{name}"
+    if not NAME.fullmatch(name):
+        raise DatasetError(where, "is no good name", "Use small letters, digits and underscores.")
+    table = {"label": name.replace("_", " ").capitalize(), **table}
+    columns = tuple(_column(f"{where}.columns[{index}]", item) for index, item in enumerate(table.pop("columns", [])))
+    rule = table.pop("row_rule", None)
+    rule = _fill(f"{where}.row_rule", RowRule, rule) if rule is not None else None
+    dataset: Dataset = _fill(where, Dataset, table, name=name, columns=columns, row_rule=rule)
+    _validate(where, dataset, sources)
+    return dataset
+
+
+def _column(where: str, table: dict[str, Any]) -> DatasetColumn:
+    if not isinstance(table, dict) or "name" not in table:
+        raise DatasetError(where, "has no name", 'Write name = "..." first.')
+    label = str(table["name"]).replace("_", " ").capitalize()
+    column: DatasetColumn = _fill(where, DatasetColumn, {"label": label, **table})
+    if column.type not in specs.COLUMN_TYPES:
+        raise DatasetError(
+            where, f"type {column.type!r} does not exist", f"It may be: {', '.join(sorted(specs.COLUMN_TYPES))}."
+        )
+    return column
+
+
+def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
+    names = [column.name for column in dataset.columns]
+    if dataset.source not in sources:
+        raise DatasetError(where, f"source {dataset.source!r} is not declared", f"Add [sources.{dataset.source}].")
+    if [bool(dataset.table), bool(dataset.view), bool(dataset.query)].count(True) != 1:
+        raise DatasetError(where, "needs exactly one of table, view and query", 'Write, for example, table = "orders".')
+    if not names or len(set(names)) != len(names):
+        raise DatasetError(where, "has no columns, or one twice", "`manage.py inspect_source` prints them all.")
+    for part, wanted in (("key", dataset.key), ("time_column", (dataset.time_column,) if dataset.time_column else ())):
+        if missing := [name for name in wanted if name not in names]:
+            raise DatasetError(
+                where, f"{part} names the unknown column {missing[0]!r}", "Declare it among the columns."
+            )
+    if bad := [column.name for column in dataset.key_columns if column.type not in specs.KEY_TYPES]:
+        raise DatasetError(where, f"{bad[0]} is of a type that is not exact enough for a key", "Leave key out.")
+    time_column = dataset.column(dataset.time_column)
+    if time_column and time_column.type not in ("date", "datetime"):
+        raise DatasetError(where, f"the time column {time_column.name} is no date or datetime", "Correct its type.")
+    if dataset.time_zone not in available_timezones():
+        raise DatasetError(
+            where, f"time_zone {dataset.time_zone!r} does not exist", 'Write, for example, "Europe/Berlin".'
+        )
+    if dataset.row_rule and dataset.row_rule.column not in names:
+        raise DatasetError(
+            where, f"row_rule names the unknown column {dataset.row_rule.column!r}", "Declare the column."
+        )
+
+
+def thaw(definition: dict[str, Any]) -> Dataset:
+    """The dataset that was frozen into an export."""
+    return specs.from_json(Dataset, definition)
+
+
+def may_export(person: Person, dataset: Dataset) -> bool:
+    """Whether the person is active, in one of the dataset's groups (if it names any), and has rows by its row rule."""
+    if not (isinstance(person, User) and person.is_active):
+        return False
+    if dataset.row_rule and not rule_values(person, dataset):
+        return False
+    return not dataset.groups or person.is_superuser or person.groups.filter(name__in=dataset.groups).exists()
+
+
+def visible_to(person: Person) -> list[Dataset]:
+    """The datasets that a person may export, by label."""
+    return sorted((one for one in catalogue().datasets.values() if may_export(person, one)), key=lambda one: one.label)
+
+
+def rule_values(person: User, dataset: Dataset) -> tuple[str, ...]:
+    """The values that the dataset's row rule allows this person; username and email are attributes by themselves."""
+    assert dataset.row_rule
+    name = dataset.row_rule.attribute
+    if name in ("username", "email"):
+        return (str(getattr(person, name)),)
+    return tuple(person.export_attributes.filter(name=name).order_by("value").values_list("value", flat=True))
+
+
+def still_allowed(export: Export) -> bool:
+    """Whether the owner still has the right that the export was asked for with, and sees no fewer rows than then.
+
+    Groups and row rule are today's; a dataset that left the file keeps those it had.
+    """
+    frozen = thaw(export.definition)
+    current = catalogue().datasets.get(export.dataset, frozen)
+    if not may_export(export.owner, current):
+        return False
+    if current.row_rule is None:
+        return True
+    had = [
+        one.values for one in export.query.conditions if one.op == "in" and one.column.name == current.row_rule.column
+    ]
+    now = set(rule_values(export.owner, current))
+    return any(set(values) <= now for values in had)
+
+
+def source_url(export: Export) -> str:
+    """The address of an export's source, from the environment."""
+    source = catalogue().sources.get(export.source)
+    return source.url if source else os.environ.get(f"SOURCE_{export.source.upper()}_URL", "")

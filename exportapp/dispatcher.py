@@ -1,0 +1,125 @@
+"""Rings for work that waits, takes back what died, expires and tidies what is old. Any number of them may run.
+
+Two threads: ringing talks to the broker and may hang with it; sweeping talks to the database and the store alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
+from django.db.models import Q
+
+from exportapp import lifecycle, storage
+from exportapp.doorbell import Doorbell, Unreachable, open_doorbell
+from exportapp.engine.errors import ExportError
+from exportapp.lifecycle import now
+from exportapp.models import UNFINISHED, Export, Step, StepState
+from exportapp.processes import forget_the_dead, sign_of_life
+
+log = logging.getLogger(__name__)
+
+RING_SECONDS = 0.2
+SIGN_SECONDS = 5.0
+RINGS_AT_ONCE = 200
+LONGEST_PAUSE = 30.0
+
+
+def due_steps() -> list[int]:
+    """Ids of waiting steps that may run and were not rung for lately, oldest export first."""
+    at = now()
+    quiet = Q(rung_at=None) | Q(rung_at__lt=at - timedelta(seconds=settings.RING_AGAIN_SECONDS))
+    waiting = Step.objects.filter(quiet, state=StepState.WAITING, not_before__lte=at)
+    return list(waiting.order_by("export__created_at", "position", "pk").values_list("pk", flat=True)[:RINGS_AT_ONCE])
+
+
+def ring_due(bell: Doorbell) -> int:
+    """Rings for every due step and notes when. Raises Unreachable, and then notes nothing: all are rung again."""
+    if steps := due_steps():
+        bell.ring(steps)
+        Step.objects.filter(pk__in=steps).update(rung_at=now())
+    return len(steps)
+
+
+def sweep() -> None:
+    """Does what time makes due: lost steps, expired files, leftovers of ended exports."""
+    if lost := lifecycle.take_back_lost():
+        log.warning("took %d steps back from workers that fell silent", lost)
+    lifecycle.expire_due()
+    ended = Export.objects.filter(tidied=False).exclude(state__in=UNFINISHED)
+    # A holder notices the end of its export within a beat; by the end of its lease it writes nothing any more.
+    for export in ended.filter(finished_at__lt=now() - timedelta(seconds=settings.LEASE_SECONDS))[:100]:
+        try:
+            storage.tidy(export)
+        except ExportError as error:
+            log.warning("could not tidy %s: %s", export.pk, error)
+            continue
+        Export.objects.filter(pk=export.pk).update(tidied=True)
+    forget_the_dead()
+
+
+class Dispatcher:
+    """The two threads of a dispatcher process, from `start` until `stop`."""
+
+    def __init__(self) -> None:
+        self._ending = threading.Event()
+        self._facts: dict[str, object] = {"broker": "not tried yet", "waiting": None}
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self._ring, RING_SECONDS), name="ring", daemon=True),
+            threading.Thread(target=self._repeat, args=(sweep, settings.SWEEP_SECONDS), name="sweep", daemon=True),
+            threading.Thread(target=self._repeat, args=(self._sign, SIGN_SECONDS), name="sign", daemon=True),
+        ]
+        self._bell = open_doorbell(settings.BROKER_URL)
+        self._pause = 0.0
+        self._looked = 0
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def wait(self) -> None:
+        self._ending.wait()
+
+    def _ring(self) -> None:
+        try:
+            ring_due(self._bell)
+            if (
+                self._looked % 10 == 0
+            ):  # asking for the depth also answers the broker's heartbeats while nothing is rung
+                self._facts = {"broker": "reachable", "waiting": self._bell.depth()}
+            self._looked += 1
+            self._pause = 0.0
+        except Unreachable as error:
+            if not self._pause:
+                log.error("%s; ringing again when it does", error)
+            self._facts = {"broker": str(error), "waiting": None}
+            self._looked = 0
+            self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE)
+            self._ending.wait(self._pause)
+
+    def _sign(self) -> None:
+        sign_of_life("dispatcher", self._facts)
+
+    def _repeat(self, work: Callable[[], None], seconds: float) -> None:
+        while not self._ending.is_set():
+            try:
+                work()
+            except DatabaseError as error:
+                log.error("the app database does not answer: %s", error)
+                self._ending.wait(1)
+            except Exception:
+                log.exception("the dispatcher goes on after an error")
+                self._ending.wait(1)
+            close_old_connections()
+            self._ending.wait(seconds)
+        connection.close()

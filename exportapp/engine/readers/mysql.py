@@ -1,0 +1,247 @@
+"""Reads MySQL and MariaDB through mysqlclient's raw interface: the text protocol's bytes are the exact values.
+
+Every session runs in UTC, read-only, with utf8mb4; a result is streamed and never buffered whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import MySQLdb
+from MySQLdb import _mysql
+from MySQLdb.constants import FIELD_TYPE
+
+from exportapp.engine import sql
+from exportapp.engine.errors import ExportError
+from exportapp.engine.keyranges import cut, key_of
+from exportapp.engine.readers.base import COUNT_LIMIT
+from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
+
+# A NUL cannot stand in a statement, so it marks bound values even where a declared query has its own % or ?.
+DIALECT = sql.Dialect(quote="`", mark="\0")
+
+SESSION = (
+    "SET time_zone='+00:00'",
+    "SET sql_mode='TRADITIONAL,NO_ENGINE_SUBSTITUTION'",
+    # The server drops a client that pauses longer than net_write_timeout (default 60 s) while it streams.
+    "SET net_write_timeout=3600, net_read_timeout=600, wait_timeout=28800",
+    "SET innodb_lock_wait_timeout=5, lock_wait_timeout=5",
+    "SET SESSION TRANSACTION READ ONLY",
+)
+BATCH_BYTES = 8 << 20
+BATCH_ROWS = 2000
+
+REFUSED = {1044, 1045, 1049, 1142, 1143, 1227}
+CHANGED = {1054, 1064, 1146}
+FULL = {1040, 1203, 1226}
+
+_NUMBERS = {
+    FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.LONG,
+    FIELD_TYPE.INT24, FIELD_TYPE.LONGLONG, FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE, FIELD_TYPE.YEAR, FIELD_TYPE.BIT,
+}  # fmt: skip
+_MOMENTS = {FIELD_TYPE.DATE, FIELD_TYPE.TIME, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP}
+_EXPRESSIONS: dict[int, str] = {
+    FIELD_TYPE.FLOAT: "({0} + 0e0)",  # the text protocol cuts FLOAT to six digits; as DOUBLE it has them all
+    FIELD_TYPE.BIT: "CAST({0} AS UNSIGNED)",
+    FIELD_TYPE.GEOMETRY: "ST_AsText({0})",
+}
+
+
+def connect(url: str) -> Any:
+    """A raw connection for `mysql://user:password@host:port/database?ssl_ca=...`; parts may be percent-encoded.
+
+    `unix_socket=` and `ssl_ca=` are the query parameters that are understood.
+    """
+    parts = urlsplit(url)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    arguments: dict[str, Any] = {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": unquote(parts.path.lstrip("/")),
+        "connect_timeout": 5,
+        "read_timeout": 600,
+        "conv": {},
+    }
+    if "unix_socket" in options:
+        arguments["unix_socket"] = options["unix_socket"]
+    if "ssl_ca" in options:
+        arguments["ssl"] = {"ca": options["ssl_ca"]}
+    connection = _mysql.connect(**arguments)  # type: ignore[no-untyped-call]
+    connection.set_character_set("utf8mb4")
+    return connection
+
+
+class MySQLReader:
+    """One session on a MySQL or MariaDB server; see readers.base.Reader."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with _explained():
+            self._connection = connect(url)
+            for statement in SESSION:
+                self._connection.query(statement)
+        self._thread = self._connection.thread_id()
+        self._types: dict[str, int] = {}
+
+    def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
+        with _explained():
+            clause, values = sql.where(DIALECT, query, KeyRange())
+            base = f"FROM {sql.source(DIALECT, query)}{clause}"
+            rows, exact = self._estimate(base, values, comment)
+            if not query.key:
+                return Plan((KeyRange(),), rows, exact)
+            last = self._edge(query, base, values, comment, " DESC")
+            if last is None:
+                return Plan((KeyRange(),), 0, True)
+            if len(query.key) > 1 or query.key[0].type != "integer":
+                return Plan((KeyRange(None, key_of(query.key, last)),), rows, exact)
+            first = self._edge(query, base, values, comment, "")
+            parts = -(-rows // rows_per_chunk)
+            return Plan(cut(int(first[0]), int(last[0]), parts) if first else (KeyRange(),), rows, exact)
+
+    def _estimate(self, base: str, values: sql.Values, comment: str) -> tuple[int, bool]:
+        counted = f"{sql.comment(comment)}SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted"
+        [[text]] = self._rows(counted, values)
+        if (rows := int(text)) <= COUNT_LIMIT:
+            return rows, True
+        result = self._query(f"EXPLAIN SELECT 1 {base}", values, stream=False)
+        names = [field[0].lower() for field in result.describe()]
+        plan = result.fetch_row(0, 0)
+        return max(rows, int(plan[0][names.index("rows")] or 0)), False
+
+    def _edge(self, query: Query, base: str, values: sql.Values, comment: str, direction: str) -> Any:
+        names = ", ".join(DIALECT.column(column) for column in query.key)
+        order = sql.order(DIALECT, query, direction)
+        found = self._rows(f"{sql.comment(comment)}SELECT {names} {base}{order} LIMIT 1", values)
+        return found[0] if found else None
+
+    def typed(self, query: Query) -> tuple[Column, ...]:
+        with _explained():
+            self._learn(query)
+            return tuple(_typed(column, self._types[column.name]) for column in query.columns)
+
+    def _learn(self, query: Query) -> None:
+        names = list(dict.fromkeys(column.name for column in (*query.columns, *query.key)))
+        quoted = ", ".join(DIALECT.column(Column(name)) for name in names)
+        result = self._query(f"SELECT {quoted} FROM {sql.source(DIALECT, query)} LIMIT 0", [], stream=False)
+        self._types = {name: field[1] for name, field in zip(names, result.describe(), strict=True)}
+
+    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+        with _explained():
+            self._learn(query)
+            columns = (*query.columns, *query.key)
+            expressions = ", ".join(self._expression(column) for column in columns)
+            clause, values = sql.where(DIALECT, query, key_range)
+            statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
+            result = self._query(sql.comment(comment) + statement, values, stream=True)
+            floats = [index for index, column in enumerate(columns) if self._types[column.name] == FIELD_TYPE.FLOAT]
+            size = _batch_rows(result)
+            while batch := result.fetch_row(size, 0):
+                yield [_with_floats(row, floats) for row in batch] if floats else list(batch)
+
+    def _expression(self, column: Column) -> str:
+        return _EXPRESSIONS.get(self._types[column.name], "{0}").format(DIALECT.column(column))
+
+    def _rows(self, statement: str, values: sql.Values) -> Any:
+        return self._query(statement, values, stream=False).fetch_row(0, 0)
+
+    def _query(self, statement: str, values: sql.Values, *, stream: bool) -> Any:
+        parts = statement.encode().split(b"\0")
+        literals = [self._literal(value) for value in values]
+        filled = b"".join(part + literal for part, literal in zip(parts, [*literals, b""], strict=True))
+        self._connection.query(filled)
+        return self._connection.use_result() if stream else self._connection.store_result()
+
+    def _literal(self, value: sql.Value) -> bytes:
+        if isinstance(value, int | float):
+            return repr(value).encode()
+        if isinstance(value, bytes):
+            return b"x'" + value.hex().encode() + b"'"
+        literal: bytes = self._connection.string_literal(value.encode())
+        return literal
+
+    def kill(self) -> None:
+        # KILL by a second connection: a server that sorts does not look at its socket and would go on for minutes.
+        with contextlib.suppress(MySQLdb.Error):
+            helper = connect(self._url)
+            helper.query(f"KILL {int(self._thread)}")
+            helper.close()
+        self._cut()
+
+    def close(self) -> None:
+        # Freeing a half-read result would read it to its end; with the socket shut it cannot.
+        self._cut()
+        with contextlib.suppress(MySQLdb.Error):
+            self._connection.close()
+
+    def _cut(self) -> None:
+        with contextlib.suppress(OSError, MySQLdb.Error):
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+
+def _batch_rows(result: Any) -> int:
+    """As many rows as fit BATCH_BYTES even if every value is as long as its type allows."""
+    widest = sum(field[3] or 0 for field in result.describe())
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
+
+
+def _typed(column: Column, server_type: int) -> Column:
+    if server_type in _NUMBERS:
+        return column if column.type in NUMBER_TYPES | {"boolean"} else Column(column.name, "decimal", column.scale)
+    if server_type in _MOMENTS:
+        return column if column.type in MOMENT_TYPES else Column(column.name, "datetime")
+    return Column(column.name) if column.type in NUMBER_TYPES | MOMENT_TYPES | {"boolean"} else column
+
+
+def _with_floats(row: Row, indexes: list[int]) -> Row:
+    values = list(row)
+    for index in indexes:
+        values[index] = shortest_float(values[index])
+    return tuple(values)
+
+
+def shortest_float(text: bytes | None) -> bytes | None:
+    """The shortest decimal that reads back as the same single-precision number: 19.99, not 19.989999771118164."""
+    if text is None:
+        return None
+    value = float(text)
+    packed = struct.pack("f", value)
+    for digits in range(6, 10):
+        short = f"{value:.{digits}g}"
+        if struct.pack("f", float(short)) == packed:
+            break
+    return short.encode()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except MySQLdb.Error as error:
+        raise explain(error) from error
+
+
+def explain(error: Exception) -> ExportError:
+    """The sentence for a driver's error; what a retry can mend is not permanent (MySQL manual, error reference)."""
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    detail = f"MySQL {code}: {error.args[1] if len(error.args) > 1 else error}"
+    if code in REFUSED:
+        return ExportError("The database refused to let the export desk read this. An operator has to grant it.",
+                           permanent=True, detail=detail)  # fmt: skip
+    if code in CHANGED:
+        return ExportError("The table no longer has what this dataset names. An operator has to update the dataset.",
+                           permanent=True, detail=detail)  # fmt: skip
+    if code in FULL:
+        return ExportError("The database has no free connection for the export right now.", detail=detail)
+    if isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError):
+        return ExportError("The database did not answer or broke off the connection.", detail=detail)
+    return ExportError("The database reported an error while it read the rows.", detail=detail)

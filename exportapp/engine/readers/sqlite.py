@@ -1,0 +1,131 @@
+"""Reads SQLite files, for the embedded default. SQLite types values and not columns, so each value is checked."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from exportapp.engine import sql
+from exportapp.engine.errors import ExportError
+from exportapp.engine.keyranges import cut, key_of
+from exportapp.engine.readers.base import COUNT_LIMIT
+from exportapp.engine.specs import Column, KeyRange, Plan, Query, Row
+
+DIALECT = sql.Dialect(quote='"', mark="?")
+BATCH_ROWS = 2000
+_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def path_of(url: str) -> str:
+    """The file of `sqlite:////absolute/path` or `sqlite:///relative/path`."""
+    return unquote(urlsplit(url).path)[1:]
+
+
+class SQLiteReader:
+    """A read-only connection to an SQLite file; see readers.base.Reader."""
+
+    def __init__(self, url: str) -> None:
+        with _explained():
+            self._connection = sqlite3.connect(
+                f"file:{quote(path_of(url))}?mode=ro", uri=True, timeout=20, check_same_thread=False
+            )
+            self._connection.text_factory = bytes
+
+    def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
+        with _explained():
+            clause, values = sql.where(DIALECT, query, KeyRange())
+            base = f"FROM {sql.source(DIALECT, query)}{clause}"
+            counted = f"SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1})"
+            [[rows]] = self._connection.execute(counted, values).fetchall()
+            if not query.key:
+                return Plan((KeyRange(),), rows, rows <= COUNT_LIMIT)
+            last = self._edge(query, base, values, " DESC")
+            if last is None:
+                return Plan((KeyRange(),), 0, True)
+            if len(query.key) > 1 or query.key[0].type != "integer":
+                return Plan((KeyRange(None, last),), rows, rows <= COUNT_LIMIT)
+            first = self._edge(query, base, values, "")
+            low, high = int(first[0]) if first else 0, int(last[0])
+            if rows > COUNT_LIMIT:  # SQLite keeps no estimate of its own: the keys' span is the upper bound
+                rows = max(rows, high - low + 1)
+            return Plan(cut(low, high, -(-rows // rows_per_chunk)), rows, rows <= COUNT_LIMIT)
+
+    def _edge(self, query: Query, base: str, values: sql.Values, direction: str) -> Any:
+        names = ", ".join(DIALECT.column(column) for column in query.key)
+        order = sql.order(DIALECT, query, direction)
+        found = self._connection.execute(f"SELECT {names} {base}{order} LIMIT 1", values).fetchone()
+        return key_of(query.key, _raw(query.key, found)) if found else None
+
+    def typed(self, query: Query) -> tuple[Column, ...]:
+        return query.columns
+
+    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+        with _explained():
+            columns = (*query.columns, *query.key)
+            names = ", ".join(DIALECT.column(column) for column in columns)
+            clause, values = sql.where(DIALECT, query, key_range)
+            statement = f"SELECT {names} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
+            cursor = self._connection.execute(statement, values)
+            converters = [_CONVERTERS.get(column.type, _text)(column) for column in columns]
+            while batch := cursor.fetchmany(BATCH_ROWS):
+                yield [tuple(convert(value) for convert, value in zip(converters, row)) for row in batch]  # noqa: B905
+
+    def kill(self) -> None:
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+Converter = Callable[[Any], bytes | None]
+
+
+def _raw(columns: tuple[Column, ...], row: Any) -> Row:
+    return tuple(_CONVERTERS.get(column.type, _text)(column)(value) for column, value in zip(columns, row, strict=True))
+
+
+def _text(column: Column) -> Converter:
+    def convert(value: Any) -> bytes | None:
+        return value if value is None or isinstance(value, bytes) else str(value).encode()
+
+    return convert
+
+
+def _number(column: Column) -> Converter:
+    def convert(value: Any) -> bytes | None:
+        if value is None:
+            return None
+        if isinstance(value, bytes) and _NUMBER.fullmatch(value):
+            return value
+        if isinstance(value, bytes):
+            raise ExportError(f"The column {column.name} is declared as a number but holds a text. An operator has "
+                              "to declare it as text.", permanent=True)  # fmt: skip
+        return f"{value:.{column.scale}f}".encode() if column.scale is not None else repr(value).encode()
+
+    return convert
+
+
+_CONVERTERS: dict[str, Callable[[Column], Converter]] = {
+    "integer": _number,
+    "decimal": _number,
+    "float": _number,
+    "boolean": _number,
+}
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        missing = "no such" in str(error) or "unable to open" in str(error)
+        sentence = (
+            "The table no longer has what this dataset names. An operator has to update the dataset."
+            if missing
+            else "The database did not answer or broke off."
+        )
+        raise ExportError(sentence, permanent=missing, detail=f"SQLite: {error}") from error

@@ -1,0 +1,104 @@
+"""Files in a folder of this machine: written beside their place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from exportapp.engine.errors import ExportError
+from exportapp.engine.sinks.base import BLOCK
+
+UNFINISHED = ".part"
+
+
+class LocalStore:
+    """A folder given as `file:///absolute/path`."""
+
+    def __init__(self, url: str) -> None:
+        self.root = Path(unquote(urlsplit(url).path))
+
+    def path(self, name: str) -> Path:
+        """The path of a name, which cannot leave the folder."""
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise ValueError(f"{name!r} leaves the store")
+        return path
+
+    def create(self, name: str) -> LocalSink:
+        with _explained():
+            return LocalSink(self.path(name))
+
+    def read(self, name: str) -> Iterator[bytes]:
+        with _explained(), self.path(name).open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self.path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def names(self, prefix: str) -> Iterator[str]:
+        for path in sorted(self.path(prefix).rglob("*")):
+            if path.is_file() and not path.name.endswith(UNFINISHED):
+                yield str(path.relative_to(self.root.resolve()))
+
+    def delete(self, prefix: str) -> None:
+        path = self.path(prefix)
+        with _explained():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the folder goes with its last file
+                    path.parent.rmdir()
+
+
+class LocalSink:
+    """One file on the way: complete under its name after `finish`, absent before and after `abort`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + UNFINISHED)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=BLOCK)
+
+    def write(self, data: bytes) -> None:
+        with _explained():
+            self._file.write(data)
+
+    def finish(self) -> None:
+        with _explained():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.rename(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ExportError(
+            "A part of the export is missing from the store.", permanent=True, detail=str(error)
+        ) from error
+    except OSError as error:
+        raise ExportError("The export desk's storage is full or does not answer.", detail=str(error)) from error

@@ -1,0 +1,443 @@
+"""The only place that changes the state of an export or a step: the table of moves, and the verbs that make them.
+
+Each verb is one short transaction and each move one conditional UPDATE that names the state it expects, and, for the
+holder of a running step, the fence. Zero rows changed means that the step is not ours any more. Locks are taken in one
+order: gate, export, step. All times are the database's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, OperationalError, transaction
+from django.db.models import Case, F, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Now
+
+from exportapp import datasets, recipes
+from exportapp.engine.errors import ExportError, LeaseLost
+from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe, to_json
+from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Step, StepKind, StepState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXPORT_MOVES: dict[str, tuple[tuple[str, ...], str]] = {
+    "start": ((ExportState.QUEUED,), ExportState.RUNNING),
+    "make ready": ((ExportState.RUNNING,), ExportState.READY),
+    "fail": (UNFINISHED, ExportState.FAILED),
+    "cancel": (UNFINISHED, ExportState.CANCELLED),
+    "expire": ((ExportState.READY,), ExportState.EXPIRED),
+}
+STEP_MOVES: dict[str, tuple[tuple[str, ...], str]] = {
+    "claim": ((StepState.WAITING,), StepState.RUNNING),
+    "finish": ((StepState.RUNNING,), StepState.DONE),
+    "retry": ((StepState.RUNNING,), StepState.WAITING),
+    "yield": ((StepState.RUNNING,), StepState.WAITING),
+    "lose": ((StepState.RUNNING,), StepState.WAITING),
+    "fail": ((StepState.RUNNING,), StepState.FAILED),
+    "drop": ((StepState.WAITING, StepState.RUNNING), StepState.DROPPED),
+}
+
+READING = (StepKind.PLAN, StepKind.CHUNK)  # the kinds that hold a connection to the source
+REMAINDERS = 1 << 20  # positions that one coarse range has for its remainders
+LONGEST_BACK_OFF = 900  # seconds
+_DEADLOCK = (1205, 1213)
+
+
+def now() -> datetime:
+    """The database's time: the only clock that leases and back-offs are measured with."""
+    at: datetime = Gate.objects.values_list(Now(), flat=True).get(pk=1)
+    return at
+
+
+def _retried(verb: Callable[P, R]) -> Callable[P, R]:
+    """Deadlocks and lock waits undo a whole transaction, so the verb may simply run again."""
+
+    @wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(4):
+            try:
+                return verb(*args, **kwargs)
+            except OperationalError as error:
+                if not error.args or error.args[0] not in _DEADLOCK or transaction.get_connection().in_atomic_block:
+                    raise
+        return verb(*args, **kwargs)
+
+    return run
+
+
+def _move_export(export: Export, verb: str, **changes: Any) -> bool:
+    before, after = EXPORT_MOVES[verb]
+    moved = Export.objects.filter(pk=export.pk, state__in=before).update(state=after, **changes)
+    export.refresh_from_db()
+    return moved == 1
+
+
+def _move_steps(steps: QuerySet[Step], verb: str, **changes: Any) -> int:
+    before, after = STEP_MOVES[verb]
+    return steps.filter(state__in=before).update(state=after, **changes)
+
+
+def _held(step: Step) -> QuerySet[Step]:
+    return Step.objects.filter(pk=step.pk, fence=step.fence)
+
+
+def _tell(
+    export: Export, kind: str, text: str, *, step: Step | None = None, actor: User | None = None, detail: str = ""
+) -> None:
+    Event.objects.create(export=export, step=step, at=now(), actor=actor, kind=kind, text=text, detail=detail)
+
+
+@contextmanager
+def _holding(step: Step, verb: str, **changes: Any) -> Iterator[Export]:
+    """The transaction in which a step's holder moves it: export locked first. Raises LeaseLost if it is not ours."""
+    with transaction.atomic():
+        export = Export.objects.select_for_update().get(pk=step.export_id)
+        if not _move_steps(_held(step), verb, lease_until=None, **changes):
+            raise LeaseLost
+        yield export
+
+
+# --- asking, cancelling, asking again --------------------------------------------------------------------------------
+
+
+@_retried
+def request(
+    owner: User,
+    dataset: datasets.Dataset,
+    recipe: Recipe,
+    *,
+    request_key: str,
+    name: str = "",
+    notify: bool = True,
+    parent: Export | None = None,
+) -> Export:
+    """Accepts an export: row, plan step and event in one transaction, and nothing outside the database.
+
+    The recipe must be without problems. The same `request_key` of the same owner again gives the export that is there
+    already. Raises ExportError when the owner may not export the dataset.
+    """
+    if not datasets.may_export(owner, dataset):
+        raise ExportError(f"You may not export {dataset.label}.", permanent=True)
+    try:
+        with transaction.atomic():
+            at = now()
+            export = Export.objects.create(
+                owner=owner,
+                request_key=request_key,
+                name=name or dataset.label,
+                dataset=dataset.name,
+                source=dataset.source,
+                recipe_json=to_json(recipe),
+                definition=asdict(dataset),
+                query_json=to_json(recipes.query_for(recipe, dataset, owner)),
+                notify=notify,
+                parent=parent,
+                created_at=at,
+            )
+            Step.objects.create(export=export, kind=StepKind.PLAN, not_before=at)
+            _tell(export, "requested", f"Asked for by {owner.get_username()}", actor=owner)
+            return export
+    except IntegrityError:
+        return Export.objects.get(owner=owner, request_key=request_key)
+
+
+def run_again(export: Export, owner: User, *, request_key: str) -> Export:
+    """A new export of the same recipe, against today's dataset. Raises ExportError when that cannot be done."""
+    dataset = datasets.catalogue().datasets.get(export.dataset)
+    if dataset is None:
+        raise ExportError(f"{export.name} cannot be run again: its dataset is no longer offered.", permanent=True)
+    if found := recipes.problems(export.recipe, dataset):
+        raise ExportError(next(iter(found.values())), permanent=True)
+    return request(
+        owner, dataset, export.recipe, request_key=request_key, name=export.name, notify=export.notify, parent=export
+    )
+
+
+@_retried
+def cancel(export: Export, actor: User | None, reason: str) -> bool:
+    """Ends an export that is waiting or running; its steps are dropped, so their holders lose their leases.
+
+    False when it had ended already. `reason` is the sentence that its history keeps.
+    """
+    with transaction.atomic():
+        locked = Export.objects.select_for_update().get(pk=export.pk)
+        return _end(locked, "cancel", reason, actor=actor)
+
+
+def _end(export: Export, verb: str, text: str, *, actor: User | None = None, detail: str = "") -> bool:
+    at = now()
+    error = text if verb == "fail" else ""
+    if not _move_export(export, verb, finished_at=at, error=error):
+        return False
+    _move_steps(Step.objects.filter(export=export), "drop", lease_until=None, finished_at=at)
+    _tell(export, export.state, text, actor=actor, detail=detail)
+    if verb == "fail" and export.notify:
+        Step.objects.create(export=export, kind=StepKind.NOTIFY, not_before=at)
+    return True
+
+
+# --- claiming: the scheduler -----------------------------------------------------------------------------------------
+
+
+@_retried
+def claim(worker: str, hint: int | None = None) -> Step | None:
+    """Gives the fairest step that may run now to `worker`, with a new fence and a lease; None when there is none.
+
+    Fairest is who has the fewest running steps, then who asked first; the hinted step is taken when nobody is more
+    entitled. Caps hold per export, person, source (its connections) and in total; the last slot is kept for small
+    exports.
+    """
+    with transaction.atomic():
+        Gate.objects.select_for_update().get(pk=1)
+        at = now()
+        running = list(
+            Step.objects.filter(state=StepState.RUNNING).values_list(
+                "kind", "export_id", "export__owner_id", "export__source"
+            )
+        )
+        room = settings.STEPS_IN_ALL - len(running)
+        if room < 1:
+            return None
+        exports = Counter(export for _, export, _, _ in running)
+        people = Counter(owner for _, _, owner, _ in running)
+        sources = Counter(source for kind, _, _, source in running if kind in READING)
+        full = [name for name, count in sources.items() if count >= _connections(name)]
+        waiting = (
+            Step.objects.filter(state=StepState.WAITING, not_before__lte=at)
+            .exclude(export_id__in=[one for one, count in exports.items() if count >= settings.STEPS_PER_EXPORT])
+            .exclude(export__owner_id__in=[one for one, count in people.items() if count >= settings.STEPS_PER_PERSON])
+            .exclude(kind__in=READING, export__source__in=full)
+        )
+        if room == 1 and settings.STEPS_IN_ALL > 1:
+            waiting = waiting.filter(Q(export__small=True) | Q(kind__in=(StepKind.PLAN, StepKind.NOTIFY)))
+        load = Case(
+            *(When(export__owner_id=owner, then=Value(count)) for owner, count in people.items()),
+            default=Value(0),
+            output_field=IntegerField(),
+        )
+        fairest = waiting.annotate(load=load).order_by("load", "export__created_at", "export_id", "position", "pk")
+        candidates = list(fairest[:3])
+        if candidates and hint and hint != candidates[0].pk:
+            candidates = [*fairest.filter(pk=hint, load__lte=candidates[0].load), *candidates]
+        for step in candidates:
+            if claimed := _take(step.pk, worker, at):
+                return claimed
+        return None
+
+
+def _connections(source: str) -> int:
+    declared = datasets.catalogue().sources.get(source)
+    return declared.connections if declared else datasets.Source.connections
+
+
+def _take(step_id: int, worker: str, at: datetime) -> Step | None:
+    step = Step.objects.select_related("export").get(pk=step_id)
+    export = Export.objects.select_for_update().get(pk=step.export_id)
+    taken = _move_steps(
+        Step.objects.filter(pk=step_id),
+        "claim",
+        fence=F("fence") + 1,
+        attempts=F("attempts") + 1,
+        lease_until=at + timedelta(seconds=settings.LEASE_SECONDS),
+        worker=worker,
+        started_at=at,
+        rows_done=0,
+        bytes_done=0,
+    )
+    if not taken:  # cancelled between our look and our lock
+        return None
+    if export.state == ExportState.QUEUED and _move_export(export, "start", started_at=at):
+        _tell(export, "running", "Started")
+    return Step.objects.select_related("export", "export__owner").get(pk=step_id)
+
+
+# --- what the holder of a step may say -------------------------------------------------------------------------------
+
+
+@_retried
+def beat(step: Step, rows: int, size: int) -> bool:
+    """Extends the lease and writes the progress (rows, bytes). False when the step is not the caller's any more."""
+    lease = now() + timedelta(seconds=settings.LEASE_SECONDS)
+    held = _held(step).filter(state=StepState.RUNNING)
+    return held.update(lease_until=lease, rows_done=rows, bytes_done=size) == 1
+
+
+@_retried
+def finish_plan(step: Step, plan: Plan) -> None:
+    """Records the plan and makes a chunk step of each range. Fails the export when it has more rows than it may."""
+    with _holding(step, "finish", finished_at=now()) as export:
+        most = datasets.thaw(export.definition).max_rows
+        if plan.exact and most and plan.rows > most:
+            _end(export, "fail", _too_many(plan.rows, most))
+            return
+        estimate = -(-plan.rows // len(plan.ranges))
+        Export.objects.filter(pk=export.pk).update(
+            chunks_left=len(plan.ranges),
+            rows_estimated=plan.rows,
+            rows_exact=plan.exact,
+            small=plan.rows < settings.SMALL_ROWS,
+        )
+        Step.objects.bulk_create(
+            _chunk(export, index * REMAINDERS, key_range, estimate) for index, key_range in enumerate(plan.ranges)
+        )
+        about = "" if plan.exact else "about "
+        parts = "one part" if len(plan.ranges) == 1 else f"{len(plan.ranges)} parts"
+        _tell(export, "planned", f"{about}{plan.rows:,} rows in {parts}".capitalize(), step=step)
+
+
+def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int) -> Step:
+    return Step(
+        export=export,
+        kind=StepKind.CHUNK,
+        position=position,
+        range_json=to_json(key_range),
+        rows_estimated=estimate,
+        not_before=now(),
+    )
+
+
+def _too_many(rows: int, most: int) -> str:
+    return (
+        f"This export has {rows:,} rows; at most {most:,} may be exported at once. Choose a shorter range or a filter."
+    )
+
+
+@_retried
+def finish_chunk(step: Step, piece: PieceResult) -> None:
+    """Records a piece. What the chunk left over becomes a step of its own; the last chunk makes the assemble step."""
+    done = {"finished_at": now(), "rows_done": piece.rows, "bytes_done": piece.bytes, "result": to_json(piece)}
+    with _holding(step, "finish", **done) as export:
+        most = datasets.thaw(export.definition).max_rows
+        rows = Step.objects.filter(export=export).aggregate(rows=Sum("rows_done"))["rows"] or 0
+        if most and rows > most:
+            _end(export, "fail", _too_many(rows, most))
+        elif piece.last_key is not None:
+            rest = KeyRange(piece.last_key, step.key_range.upto)
+            left = max(0, (step.rows_estimated or 0) - piece.rows)
+            _chunk(export, step.position + 1, rest, left).save()
+        else:
+            # Counting the unfinished ones instead would let two last finishers overlook each other.
+            Export.objects.filter(pk=export.pk).update(chunks_left=F("chunks_left") - 1)
+            export.refresh_from_db()
+            if export.chunks_left == 0:
+                Step.objects.create(export=export, kind=StepKind.ASSEMBLE, position=1 << 62, not_before=now())
+
+
+@_retried
+def make_ready(step: Step, file: FileResult, receipt: dict[str, Any]) -> None:
+    """Publishes a finished file. This UPDATE is the only publication: before it no link exists, after it the file does.
+
+    Raises a permanent ExportError, and publishes nothing, when the file's rows are not the sum of its chunks'.
+    """
+    with _holding(step, "finish", finished_at=now()) as export:
+        rows = Step.objects.filter(export=export, kind=StepKind.CHUNK).aggregate(rows=Sum("rows_done"))["rows"]
+        if rows != file.rows:
+            raise ExportError("The file does not hold all rows that were read. Please run the export again.",
+                              permanent=True, detail=f"{file.rows} rows in the file, {rows} read")  # fmt: skip
+        at = now()
+        published = _move_export(
+            export,
+            "make ready",
+            file_name=file.name,
+            file_rows=file.rows,
+            file_bytes=file.bytes,
+            receipt=receipt,
+            finished_at=at,
+            expires_at=at + timedelta(days=datasets.thaw(export.definition).keep_days),
+        )
+        if not published:
+            raise LeaseLost
+        _tell(export, "ready", f"Ready: {file.rows:,} rows, checked against every part", step=step)
+        if export.notify:
+            Step.objects.create(export=export, kind=StepKind.NOTIFY, not_before=at)
+
+
+@_retried
+def finish_notify(step: Step, text: str) -> None:
+    """Records that the owner was told."""
+    with _holding(step, "finish", finished_at=now()) as export:
+        _tell(export, "mailed", text, step=step)
+
+
+@_retried
+def hand_back(step: Step) -> None:
+    """Puts a running step back as it was, without spending an attempt: its worker was asked to end."""
+    with _holding(step, "yield", attempts=F("attempts") - 1, not_before=now(), rung_at=None):
+        pass
+
+
+@_retried
+def fail_step(step: Step, error: ExportError) -> None:
+    """Puts the step back with back-off, or, for a permanent error or the last attempt, fails it and its export."""
+    if error.permanent or step.attempts >= settings.RETRIES:
+        with _holding(step, "fail", finished_at=now(), error=str(error)) as export:
+            _fail(export, step, error.sentence, error.detail)
+        return
+    delay = min(settings.RETRY_SECONDS * 2 ** (step.attempts - 1), LONGEST_BACK_OFF) * random.uniform(0.8, 1.2)
+    again = now() + timedelta(seconds=delay)
+    with _holding(step, "retry", not_before=again, rung_at=None, error=str(error)) as export:
+        _tell(export, "retry", f"{error.sentence} Trying again in {delay:.0f} s.", step=step, detail=error.detail)
+
+
+def _fail(export: Export, step: Step, sentence: str, detail: str) -> None:
+    if step.kind == StepKind.NOTIFY:
+        _tell(export, "mail failed", "The mail could not be sent.", step=step, detail=f"{sentence} {detail}")
+    else:
+        _end(export, "fail", sentence, detail=detail)
+
+
+# --- what time does --------------------------------------------------------------------------------------------------
+
+
+def take_back_lost(limit: int = 200) -> int:
+    """Takes running steps back from workers whose lease is over; fails those that lost three. Returns how many."""
+    at = now()
+    lost = Step.objects.filter(state=StepState.RUNNING, lease_until__lt=at)[:limit]
+    return sum(_take_back(step, at) for step in lost)
+
+
+@_retried
+def _take_back(step: Step, at: datetime) -> bool:
+    with transaction.atomic():
+        export = Export.objects.select_for_update().get(pk=step.export_id)
+        still_lost = _held(step).filter(lease_until__lt=at)
+        crashes = step.crashes + 1
+        poison = crashes >= settings.CRASHES
+        end = (
+            {"finished_at": at, "error": "its worker ended without a word"}
+            if poison
+            else {"not_before": at, "rung_at": None}
+        )
+        if not _move_steps(still_lost, "fail" if poison else "lose", lease_until=None, crashes=crashes, **end):
+            return False
+        text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
+        _tell(export, "taken back", text, step=step, detail=f"{step.worker}, crash {crashes}")
+        if poison:
+            sentence = "This export stopped its worker three times and was given up. An operator can see why."
+            _fail(export, step, sentence, step.worker)
+        return True
+
+
+def expire_due(limit: int = 100) -> list[Export]:
+    """Ready exports whose time is over become expired, row first; their files are the caller's to delete."""
+    due = Export.objects.filter(state=ExportState.READY, expires_at__lt=now())[:limit]
+    return [export for export in due if _expire(export)]
+
+
+@_retried
+def _expire(export: Export) -> bool:
+    with transaction.atomic():
+        if not _move_export(export, "expire", tidied=False):
+            return False
+        _tell(export, "expired", "The file was removed: its time was over.")
+        return True

@@ -1,0 +1,32 @@
+"""Signs of life: each dispatcher and worker process keeps one row that says when it was last seen."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+from typing import Any
+
+from exportapp.lifecycle import now
+from exportapp.models import Process
+
+FORGOTTEN = timedelta(hours=1)
+
+
+def process_name() -> str:
+    """This process among all of them: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def sign_of_life(kind: str, facts: dict[str, Any]) -> None:
+    """Writes when this process was seen, with what it says of itself."""
+    at = now()
+    row = {"kind": kind, "seen_at": at, "facts": facts}
+    Process.objects.update_or_create(
+        name=f"{kind} {process_name()}", defaults=row, create_defaults={**row, "started_at": at}
+    )
+
+
+def forget_the_dead() -> None:
+    """Drops processes that were not seen for long; an hour leaves an operator time to notice."""
+    Process.objects.filter(seen_at__lt=now() - FORGOTTEN).delete()

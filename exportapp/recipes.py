@@ -1,0 +1,267 @@
+"""Holds a recipe against its dataset: every mistake becomes a sentence beside its field, the rest a Query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.contrib.auth.models import User
+
+from exportapp.datasets import Dataset, DatasetColumn, rule_values
+from exportapp.engine import specs
+from exportapp.engine.compression import COMPRESSIONS
+from exportapp.engine.encoders import FORMATS
+from exportapp.engine.specs import Condition, Query, Recipe, RecipeFilter
+
+Problems = dict[str, str]  # field -> sentence; the filter in row 2 is "filters.2"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A comparison that people may choose. `values` is how many it takes, None for a list."""
+
+    label: str
+    types: frozenset[str]
+    values: int | None
+    conditions: Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]
+
+
+def _one(op: str) -> Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]:
+    return lambda column, values: (Condition(column, op, values),)
+
+
+def _between(column: specs.Column, values: tuple[str, ...]) -> tuple[Condition, ...]:
+    low, high = values
+    return tuple(Condition(column, op, (value,)) for op, value in (("ge", low), ("le", high)) if value)
+
+
+_TEXTS = frozenset({"text", "json"})
+_EXACT = frozenset({"text", "boolean", "integer", "decimal", "date", "datetime"})
+_RANGED = specs.NUMBER_TYPES | specs.MOMENT_TYPES
+
+FILTERS: dict[str, Filter] = {
+    "eq": Filter("is", _EXACT, 1, _one("eq")),
+    "in": Filter("is one of", _EXACT, None, _one("in")),
+    "contains": Filter("contains", _TEXTS, 1, _one("contains")),
+    "between": Filter("is between", frozenset(_RANGED), 2, _between),
+    "empty": Filter("is empty", specs.COLUMN_TYPES, 0, _one("empty")),
+    "not_empty": Filter("is not empty", specs.COLUMN_TYPES, 0, _one("not_empty")),
+}
+
+
+def problems(recipe: Recipe, dataset: Dataset) -> Problems:
+    """Everything that keeps the recipe from being run, as sentences by field; {} when nothing does."""
+    found: Problems = {}
+    if not recipe.columns:
+        found["columns"] = "Tick at least one column."
+    elif unknown := [name for name in recipe.columns if dataset.column(name) is None]:
+        found["columns"] = f"There is no column “{unknown[0]}” in {dataset.label}."
+    elif len(set(recipe.columns)) != len(recipe.columns):
+        found["columns"] = "A column is named twice."
+    if recipe.format not in FORMATS:
+        found["format"] = "Choose one of the formats."
+    if recipe.compression not in COMPRESSIONS:
+        found["compression"] = "Choose one of the compressions."
+    found |= _range_problems(recipe, dataset)
+    for number, item in enumerate(recipe.filters):
+        if sentence := _filter_problem(item, dataset):
+            found[f"filters.{number}"] = sentence
+    return found
+
+
+def query_for(recipe: Recipe, dataset: Dataset, person: User) -> Query:
+    """The engine's query for a recipe without problems, narrowed by the dataset's row rule to the person's rows."""
+    conditions = [*_time_conditions(recipe, dataset), *_rule_conditions(dataset, person)]
+    for item in recipe.filters:
+        column = _column(dataset, item.column)
+        values = tuple(_clean(column, value) for value in item.values)
+        conditions += FILTERS[item.op].conditions(column.spec, values)
+    columns = tuple(_column(dataset, name).spec for name in recipe.columns)
+    return Query(dataset.relation, bool(dataset.query), columns, dataset.key_columns, tuple(conditions))
+
+
+def _column(dataset: Dataset, name: str) -> DatasetColumn:
+    column = dataset.column(name)
+    if column is None:
+        raise ValueError(f"{name} is no column of {dataset.name}")
+    return column
+
+
+def _rule_conditions(dataset: Dataset, person: User) -> tuple[Condition, ...]:
+    if dataset.row_rule is None:
+        return ()
+    column = _column(dataset, dataset.row_rule.column).spec
+    return (Condition(column, "in", rule_values(person, dataset)),)
+
+
+# --- the time range --------------------------------------------------------------------------------------------------
+
+
+def moment(text: str) -> datetime:
+    """A local time from a form or a command line. Raises ValueError with a sentence."""
+    text = text.strip()
+    if not re.fullmatch(r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2})?)?", text):
+        raise ValueError(f"“{text[:40]}” is not a date. Write it like 2026-01-31 or 2026-01-31 14:30.")
+    try:
+        numbers = [int(number) for number in re.split(r"[-: T]", text)]
+        return datetime(*numbers)  # type: ignore[arg-type]  # three to six numbers, by the pattern above
+    except ValueError:
+        raise ValueError(f"{text} does not exist in the calendar.") from None
+
+
+def _range_problems(recipe: Recipe, dataset: Dataset) -> Problems:
+    if not dataset.time_column:
+        return {"start": f"{dataset.label} has no time to choose a range of."} if recipe.start or recipe.end else {}
+    if recipe.zone not in available_timezones():
+        return {"zone": f"There is no time zone “{recipe.zone[:40]}”."}
+    found: Problems = {}
+    moments: dict[str, datetime] = {}
+    for name, text in (("start", recipe.start), ("end", recipe.end)):
+        if text:
+            try:
+                moments[name] = _existing(moment(text), recipe.zone, dataset)
+            except ValueError as error:
+                found[name] = str(error)
+    if len(moments) == 2 and not found:
+        found |= _span_problems(moments["start"], moments["end"], dataset)
+    elif dataset.max_days and not found and len(moments) < 2:
+        missing = "end" if recipe.start else "start"
+        found[missing] = (
+            f"Choose both ends: {dataset.label} may be exported for at most {dataset.max_days} days at once."
+        )
+    return found
+
+
+def _span_problems(start: datetime, end: datetime, dataset: Dataset) -> Problems:
+    if start >= end:
+        return {"end": "The end has to be after the start."}
+    if dataset.max_days and end - start > timedelta(days=dataset.max_days):
+        days = -(-(end - start) // timedelta(days=1)) if end - start else 0
+        return {
+            "end": f"This range has {days} days; {dataset.label} may be exported for at most {dataset.max_days} at once."
+        }
+    return {}
+
+
+def _existing(local: datetime, zone: str, dataset: Dataset) -> datetime:
+    """The moment itself, if clocks ever showed it: an hour is left out when they go forward."""
+    if _by_day(dataset):
+        if local.time() != time():
+            raise ValueError(f"{dataset.label} are dated by the day. Write a date without a time.")
+        return local
+    aware = local.replace(tzinfo=ZoneInfo(zone))
+    try:
+        back = aware.astimezone(ZoneInfo("UTC")).astimezone(ZoneInfo(zone))
+    except OverflowError:
+        raise ValueError(f"{local:%Y-%m-%d} is out of reach.") from None
+    if back.replace(tzinfo=None) != local:
+        raise ValueError(f"{local:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks went forward over it.")
+    return local
+
+
+def _by_day(dataset: Dataset) -> bool:
+    return _column(dataset, dataset.time_column).type == "date"
+
+
+def _time_conditions(recipe: Recipe, dataset: Dataset) -> tuple[Condition, ...]:
+    if not dataset.time_column:
+        return ()
+    column = _column(dataset, dataset.time_column).spec
+    bounds = (("ge", recipe.start), ("lt", recipe.end))
+    return tuple(Condition(column, op, (_stored(text, recipe.zone, dataset),)) for op, text in bounds if text)
+
+
+def _stored(text: str, zone: str, dataset: Dataset) -> str:
+    """A bound of the range as the time column writes it, in the zone that it is stored in."""
+    local = moment(text)
+    if _by_day(dataset):
+        return f"{local:%Y-%m-%d}"
+    stored = local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.time_zone))
+    return f"{stored:%Y-%m-%d %H:%M:%S}"
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def _filter_problem(item: RecipeFilter, dataset: Dataset) -> str:
+    column = dataset.column(item.column)
+    if column is None or not column.filterable:
+        return f"There is no column “{item.column[:40]}” to filter by."
+    if item.op not in FILTERS:
+        return "Choose a comparison."
+    kind = FILTERS[item.op]
+    if column.type not in kind.types:
+        return f"“{kind.label}” does not work for {column.label}."
+    given = [value for value in item.values if value.strip()]
+    if (kind.values is None or kind.values > 0) and not given:
+        return f"Write what {column.label} is to be compared with, or remove the condition."
+    if kind.values == 1 and len(item.values) != 1:
+        return f"“{kind.label}” takes one value."
+    for value in given:
+        try:
+            _clean(column, value)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _clean(column: DatasetColumn, value: str) -> str:
+    """A filter value in the form that the engine binds. Raises ValueError with a sentence."""
+    cleaner = _CLEANERS.get(column.type)
+    if cleaner is None or not value.strip():
+        return value
+    try:
+        return cleaner(value.strip())
+    except (ValueError, InvalidOperation):
+        raise ValueError(f"“{value[:40]}” is not {_EXAMPLES[column.type]}, as {column.label} is.") from None
+
+
+def _integer(value: str) -> str:
+    number = int(value)
+    if abs(number) >= 1 << 64:
+        raise ValueError
+    return str(number)
+
+
+def _decimal(value: str) -> str:
+    number = Decimal(value)
+    if not number.is_finite() or len(f"{number:f}") > 60:
+        raise ValueError
+    return f"{number:f}"
+
+
+def _boolean(value: str) -> str:
+    if (word := value.lower()) not in _TRUTHS:
+        raise ValueError
+    return _TRUTHS[word]
+
+
+def _time(value: str) -> str:
+    if not re.fullmatch(r"-?\d{1,3}:\d{2}(:\d{2})?", value):
+        raise ValueError
+    return value
+
+
+_TRUTHS = {"1": "1", "true": "1", "yes": "1", "0": "0", "false": "0", "no": "0"}
+_CLEANERS: dict[str, Callable[[str], str]] = {
+    "integer": _integer,
+    "decimal": _decimal,
+    "float": lambda value: repr(float(_decimal(value))),
+    "boolean": _boolean,
+    "date": lambda value: f"{moment(value):%Y-%m-%d}",
+    "datetime": lambda value: f"{moment(value):%Y-%m-%d %H:%M:%S}",
+    "time": _time,
+}
+_EXAMPLES = {
+    "integer": "a whole number",
+    "decimal": "a number such as 12.50",
+    "float": "a number such as 12.5",
+    "boolean": "yes or no",
+    "date": "a date such as 2026-01-31",
+    "datetime": "a time such as 2026-01-31 14:30",
+    "time": "a time such as 14:30:00",
+}

@@ -1,0 +1,53 @@
+"""Where an export's files are: names, links and deletion. Names hold ids and fences alone, never a person's text."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import urlencode
+
+from django.conf import settings
+
+from exportapp.engine.sinks import open_store
+from exportapp.engine.sinks.base import Store
+from exportapp.models import Export, ExportState, Step
+
+
+@lru_cache(maxsize=4)
+def _open(url: str) -> Store:
+    return open_store(url)
+
+
+def store_url() -> str:
+    """The store's URL with its endpoint, as the engine understands it; it holds no credentials."""
+    if settings.STORAGE_URL.startswith("s3:") and settings.S3_ENDPOINT:
+        return f"{settings.STORAGE_URL}?{urlencode({'endpoint': settings.S3_ENDPOINT})}"
+    url: str = settings.STORAGE_URL
+    return url
+
+
+def store() -> Store:
+    """The configured store."""
+    return _open(store_url())
+
+
+def piece_name(step: Step) -> str:
+    """Where a chunk writes; the fence keeps two holders of one step apart."""
+    return f"{step.export.folder}/pieces/{step.position:020d}-{step.pk}-{step.fence}"
+
+
+def file_name(step: Step) -> str:
+    """Where an assemble step writes the finished file."""
+    return f"{step.export.folder}/{step.fence}/file.{step.export.extension}"
+
+
+def download_name(export: Export) -> str:
+    """A name that every file system and header takes, made of the export's own."""
+    words = re.sub(r"[^\w.-]+", "-", export.name, flags=re.ASCII).strip("-.")[:80]
+    return f"{words or export.dataset}.{export.extension}"
+
+
+def tidy(export: Export) -> None:
+    """Deletes what an ended export does not need: its pieces, and with no file to keep all that it ever stored."""
+    ready = export.state == ExportState.READY
+    store().delete(f"{export.folder}/pieces" if ready else export.folder)

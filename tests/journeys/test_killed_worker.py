@@ -1,0 +1,64 @@
+"""A worker is killed in the middle of a chunk; the file is compared with the table, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.journeys.desk import Desk
+from tests.services import MariaDB, RabbitMQ, wait_until
+
+ROWS = 1_200_000
+
+DATASETS = """
+[sources.shop]
+[datasets.notes]
+source = "shop"
+table = "notes"
+key = ["id"]
+time_column = "at"
+columns = [
+    { name = "id", type = "integer" },
+    { name = "note" },
+    { name = "price", type = "decimal", scale = 2 },
+    { name = "at", type = "datetime" },
+]
+"""
+
+TABLE = f"""
+CREATE TABLE notes (id BIGINT PRIMARY KEY, note VARCHAR(200), price DECIMAL(20,2), at DATETIME NOT NULL, KEY (at));
+INSERT INTO notes SELECT seq * 3,
+    CASE seq % 7 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN CONCAT('say "', seq, '", twice')
+        WHEN 3 THEN CONCAT('two\\nlines 😀 ', seq) ELSE CONCAT('plain ', seq) END,
+    IF(seq % 5 = 0, NULL, seq * 1.25 - 1000), '2024-01-01 00:00:00' + INTERVAL seq SECOND
+FROM seq_1_to_{ROWS};
+"""
+
+CSV_BY_SQL = r"""
+SELECT CONCAT(id, ',', IF(note IS NULL, '', CONCAT('"', REPLACE(note, '"', '""'), '"')), ',',
+    IFNULL(price, ''), ',', at, '\r') FROM notes ORDER BY id
+"""
+
+
+def test_chunk_of_a_killed_worker_is_done_by_another_and_the_file_is_whole(
+    mariadb: MariaDB, rabbitmq: RabbitMQ
+) -> None:
+    with Desk(mariadb, rabbitmq, DATASETS) as desk:
+        mariadb.sql(TABLE, desk.source)
+        desk.manage("migrate", "-v0")
+        desk.add_user("alice")
+        export = desk.manage("run_export", "notes", "--user", "alice", "--no-wait").strip()
+        desk.start_dispatcher()
+        desk.start_worker()
+
+        running = "SELECT worker FROM exportapp_step WHERE kind = 'chunk' AND state = 'running' AND rows_done > 0"
+        [[worker]] = wait_until(lambda: desk.ask(running), 60, "a chunk that has read its first rows")
+        os.kill(int(worker.rpartition(":")[2]), signal.SIGKILL)
+
+        ended = "SELECT state FROM exportapp_export WHERE state IN ('ready', 'failed', 'cancelled')"
+        [[state]] = wait_until(lambda: desk.ask(ended), 120, "the end of the export")
+        assert state == "ready"
+        assert desk.ask("SELECT COUNT(*) FROM exportapp_event WHERE kind = 'taken back'") == [["1"]]
+        assert desk.ask("SELECT MAX(crashes) FROM exportapp_step") == [["1"]]
+        expected = '"id","note","price","at"\r\n' + mariadb.sql(CSV_BY_SQL, desk.source)
+        assert desk.file(export) == expected.encode()

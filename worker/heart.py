@@ -1,0 +1,134 @@
+"""The heartbeat: one thread a process extends the leases of all steps that run in it, writes their progress, and
+tells a step whose lease is gone to stop, killing its query. It also gives the process's sign of life."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connections
+
+from exportapp import lifecycle
+from exportapp.engine.errors import LeaseLost
+from exportapp.models import Step
+from exportapp.processes import sign_of_life
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 1.0
+
+
+class Killable(Protocol):
+    def kill(self) -> None: ...
+
+
+class Pulse:
+    """One running step, shared between its own thread and the heart."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.rows = 0
+        self.bytes = 0
+        self._written = (0, 0)
+        self._beaten = time.monotonic()
+        self._lost = threading.Event()
+        self._reader: Killable | None = None
+
+    def reading(self, reader: Killable) -> None:
+        """Names the reader that is to be killed when the lease is lost."""
+        self._reader = reader
+        self.check()
+
+    def progress(self, rows: int, size: int) -> None:
+        """Notes the progress of a step. Raises LeaseLost when it is not this worker's any more."""
+        self.rows, self.bytes = rows, size
+        self.check()
+
+    def check(self) -> None:
+        if self.lost:
+            raise LeaseLost
+
+    @property
+    def lost(self) -> bool:
+        """True when the step was taken away, or could be by now: no beat reached the database for too long."""
+        return self._lost.is_set() or time.monotonic() - self._beaten > settings.SELF_STOP_SECONDS
+
+    def due(self, at: float) -> bool:
+        moved = (self.rows, self.bytes) != self._written
+        return moved or at - self._beaten >= settings.BEAT_SECONDS
+
+    def beat(self) -> None:
+        began, written = time.monotonic(), (self.rows, self.bytes)
+        try:
+            if lifecycle.beat(self.step, *written):
+                self._beaten, self._written = began, written
+                return
+        except DatabaseError as error:
+            log.warning("a heartbeat did not reach the database: %s", error)
+            if not self.lost:
+                return
+        self._lost.set()
+        if self._reader:
+            self._reader.kill()
+
+
+class Heart:
+    """The heartbeat thread of this process; started at its first use, and again in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pulses: set[Pulse] = set()
+        self._process = 0
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        with self._lock:
+            if self._process != os.getpid():
+                self._process = os.getpid()
+                self._pulses = set()
+                self._stopped = threading.Event()
+                threading.Thread(target=self._run, name="heart", daemon=True).start()
+
+    @contextmanager
+    def beating(self, step: Step) -> Iterator[Pulse]:
+        """Keeps the step's lease alive while the block runs."""
+        self.start()
+        pulse = Pulse(step)
+        with self._lock:
+            self._pulses.add(pulse)
+        try:
+            yield pulse
+        finally:
+            with self._lock:
+                self._pulses.discard(pulse)
+
+    def _run(self) -> None:
+        signed = 0.0
+        while not self._stopped.wait(PROGRESS_SECONDS):
+            with self._lock:
+                pulses = list(self._pulses)
+            at = time.monotonic()
+            for pulse in pulses:
+                if pulse.due(at):
+                    pulse.beat()
+            if at - signed >= settings.BEAT_SECONDS:
+                signed = at
+                self._sign(len(pulses))
+            close_old_connections()
+        connections.close_all()
+
+    def _sign(self, running: int) -> None:
+        try:
+            sign_of_life("worker", {"steps": running})
+        except DatabaseError as error:
+            log.warning("the sign of life did not reach the database: %s", error)
+
+
+HEART = Heart()

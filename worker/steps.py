@@ -1,0 +1,110 @@
+"""What each kind of step does: plain functions that read, write files and call the lifecycle with what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+
+from exportapp import datasets, lifecycle, notifications, storage
+from exportapp.celery import draining
+from exportapp.engine.assemble import join_pieces
+from exportapp.engine.errors import LeaseLost
+from exportapp.engine.readers import open_reader
+from exportapp.engine.specs import ChunkSpec, FileResult, PieceResult, from_json, to_json
+from exportapp.models import Export, ExportState, Step, StepKind, StepState
+from worker.heart import Pulse
+from worker.runners import run_here
+
+
+def plan(step: Step, pulse: Pulse) -> None:
+    """Cuts the export into coarse key ranges."""
+    with open_reader(datasets.source_url(step.export)) as reader:
+        pulse.reading(reader)
+        made = reader.plan(step.export.query, settings.CHUNK_ROWS, _comment(step))
+    lifecycle.finish_plan(step, made)
+
+
+def chunk(step: Step, pulse: Pulse) -> None:
+    """Reads a key range into a piece."""
+    recipe = step.export.recipe
+    spec = ChunkSpec(
+        query=step.export.query,
+        range=step.key_range,
+        format=recipe.format,
+        compression=recipe.compression,
+        name=storage.piece_name(step),
+        header=step.position == 0,
+        comment=_comment(step),
+        seconds=settings.CHUNK_SECONDS,
+    )
+    piece = run_here(
+        spec,
+        datasets.source_url(step.export),
+        storage.store_url(),
+        reading=pulse.reading,
+        stopping=draining,
+        progress=pulse.progress,
+    )
+    pulse.check()
+    lifecycle.finish_chunk(step, piece)
+
+
+def assemble(step: Step, pulse: Pulse) -> None:
+    """Joins the pieces into the file, and publishes it."""
+    chunks = step.export.steps.filter(kind=StepKind.CHUNK, state=StepState.DONE).order_by("position", "pk")
+    pieces = [from_json(PieceResult, done.result) for done in chunks]
+    name = storage.file_name(step)
+    file = join_pieces(pieces, name, storage.store(), progress=lambda size: pulse.progress(0, size))
+    pulse.check()
+    try:
+        lifecycle.make_ready(step, file, _receipt(step.export, pieces, file))
+    except LeaseLost:
+        storage.store().delete(name)
+        raise
+
+
+def notify(step: Step, pulse: Pulse) -> None:
+    """Mails the owner about the outcome."""
+    export = step.export
+    if not export.owner.email:
+        lifecycle.finish_notify(step, "No mail: the account has no address")
+        return
+    ready = export.state in (ExportState.READY, ExportState.EXPIRED)
+    (notifications.export_ready if ready else notifications.export_failed)(export)
+    lifecycle.finish_notify(step, "The mail was sent")
+
+
+def _comment(step: Step) -> str:
+    return f"exportapp export={step.export_id} step={step.pk} fence={step.fence}"
+
+
+def _receipt(export: Export, pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:
+    """What the file says of itself; byte ranges are of the finished file."""
+    parts, offset = [], 0
+    for piece in pieces:
+        parts.append({"from": offset, "bytes": piece.bytes, "rows": piece.rows, "sha256": piece.sha256})
+        offset += piece.bytes
+    recipe = export.recipe
+    return {
+        "export": str(export.pk),
+        "rows": file.rows,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "recipe": to_json(recipe),
+        "read_from": export.started_at.isoformat() if export.started_at else "",
+        "read_until": lifecycle.now().isoformat(),
+        "consistency": "one statement" if len(pieces) == 1 else "each part as of its own reading",
+        "zone_of_range": recipe.zone,
+        "times": "as stored",
+        "parts": parts,
+    }
+
+
+STEPS: dict[str, Callable[[Step, Pulse], None]] = {
+    StepKind.PLAN: plan,
+    StepKind.CHUNK: chunk,
+    StepKind.ASSEMBLE: assemble,
+    StepKind.NOTIFY: notify,
+}

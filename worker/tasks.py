@@ -1,0 +1,67 @@
+"""The one Celery task: a doorbell was rung, so claim a step, do it and record it, while the slice lasts."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from typing import Any
+
+from celery.signals import worker_process_init, worker_ready
+from django.conf import settings
+
+from exportapp import datasets, lifecycle
+from exportapp.celery import app, draining
+from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
+from exportapp.models import Step, StepKind
+from exportapp.processes import process_name
+from worker.heart import HEART
+from worker.steps import STEPS
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="worker.tasks.work", ignore_result=True)
+def work(hint: Any = None) -> None:
+    """Runs steps until none may run or the slice is over. `hint` is the step that was rung for, and only a hint."""
+    hinted = hint if isinstance(hint, int) else None
+    ends = time.monotonic() + settings.SLICE_SECONDS
+    while not draining() and (step := lifecycle.claim(process_name(), hinted)):
+        run(step)
+        hinted = None
+        if time.monotonic() >= ends:
+            break
+
+
+def run(step: Step) -> None:
+    """Does a claimed step, whatever happens to it."""
+    if step.kind != StepKind.NOTIFY and not datasets.still_allowed(step.export):
+        lifecycle.cancel(step.export, None, "Stopped: its owner may not export this any more.")
+        return
+    try:
+        with HEART.beating(step) as pulse:
+            STEPS[step.kind](step, pulse)
+    except LeaseLost:
+        log.warning("step %s was taken away under fence %s", step.pk, step.fence)
+    except Exception as error:
+        if not pulse.lost:
+            _give_up(step, error)
+
+
+def _give_up(step: Step, error: Exception) -> None:
+    try:
+        if isinstance(error, Interrupted):
+            lifecycle.hand_back(step)
+        elif isinstance(error, ExportError):
+            lifecycle.fail_step(step, error)
+        else:
+            log.exception("step %s failed", step.pk)
+            lifecycle.fail_step(step, ExportError("Something went wrong on our side.", detail=traceback.format_exc()))
+    except LeaseLost:
+        log.warning("step %s was taken away under fence %s", step.pk, step.fence)
+
+
+@worker_process_init.connect
+@worker_ready.connect
+def _alive(**_: Any) -> None:
+    HEART.start()
