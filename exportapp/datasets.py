@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
@@ -19,6 +20,8 @@ from exportapp.environment import env_secret
 from exportapp.models import Export
 
 Person = User | AnonymousUser | AbstractBaseUser
+log = logging.getLogger(__name__)
+_understood: dict[Path, Catalogue] = {}
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
@@ -96,6 +99,18 @@ class Dataset:
         return next((column for column in self.columns if column.name == name), None)
 
     @property
+    def time_label(self) -> str:
+        """The time column's label, '' without one."""
+        column = self.column(self.time_column)
+        return column.label if column else ""
+
+    @property
+    def time_is_day(self) -> bool:
+        """Whether the time column has days and no hours."""
+        column = self.column(self.time_column)
+        return column is not None and column.type == "date"
+
+    @property
     def relation(self) -> str:
         return self.query or self.table or self.view
 
@@ -113,15 +128,25 @@ class Catalogue:
 
 
 def catalogue() -> Catalogue:
-    """The file as it is now: read again when it changed. Raises DatasetError."""
+    """The file as it is now: read again when it changed.
+
+    A mistake in it must not stop a desk that runs: it is logged, and what was last understood stays in force. Raises
+    DatasetError when nothing was understood yet.
+    """
     path = Path(settings.DATASETS_FILE)
     try:
-        stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise DatasetError(
-            str(path), f"cannot be read: {error.strerror}", "Set EXPORTAPP_DATASETS to a file."
-        ) from error
-    return _load(path, stamp)
+        _understood[path] = _load(path, path.stat().st_mtime_ns)
+    except (DatasetError, OSError) as error:
+        if path not in _understood:
+            raise _as_dataset_error(path, error) from error
+        log.error("the datasets file is not understood, the one before stays in force: %s", error)
+    return _understood[path]
+
+
+def _as_dataset_error(path: Path, error: DatasetError | OSError) -> DatasetError:
+    if isinstance(error, DatasetError):
+        return error
+    return DatasetError(str(path), f"cannot be read: {error.strerror}", "Set EXPORTAPP_DATASETS to a file.")
 
 
 @lru_cache(maxsize=4)
@@ -230,7 +255,7 @@ def may_export(person: Person, dataset: Dataset) -> bool:
     """Whether the person is active, in one of the dataset's groups (if it names any), and has rows by its row rule."""
     if not (isinstance(person, User) and person.is_active):
         return False
-    if dataset.row_rule and not rule_values(person, dataset):
+    if dataset.row_rule and not rule_values(person, dataset.row_rule):
         return False
     return not dataset.groups or person.is_superuser or person.groups.filter(name__in=dataset.groups).exists()
 
@@ -240,13 +265,11 @@ def visible_to(person: Person) -> list[Dataset]:
     return sorted((one for one in catalogue().datasets.values() if may_export(person, one)), key=lambda one: one.label)
 
 
-def rule_values(person: User, dataset: Dataset) -> tuple[str, ...]:
-    """The values that the dataset's row rule allows this person; username and email are attributes by themselves."""
-    assert dataset.row_rule
-    name = dataset.row_rule.attribute
-    if name in ("username", "email"):
-        return (str(getattr(person, name)),)
-    return tuple(person.export_attributes.filter(name=name).order_by("value").values_list("value", flat=True))
+def rule_values(person: User, rule: RowRule) -> tuple[str, ...]:
+    """The values that a row rule allows this person; username and email are attributes by themselves."""
+    if rule.attribute in ("username", "email"):
+        return (str(getattr(person, rule.attribute)),)
+    return tuple(person.export_attributes.filter(name=rule.attribute).order_by("value").values_list("value", flat=True))
 
 
 def still_allowed(export: Export) -> bool:
@@ -263,7 +286,7 @@ def still_allowed(export: Export) -> bool:
     had = [
         one.values for one in export.query.conditions if one.op == "in" and one.column.name == current.row_rule.column
     ]
-    now = set(rule_values(export.owner, current))
+    now = set(rule_values(export.owner, current.row_rule))
     return any(set(values) <= now for values in had)
 
 

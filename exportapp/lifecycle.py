@@ -120,11 +120,12 @@ def request(
     name: str = "",
     notify: bool = True,
     parent: Export | None = None,
+    actor: User | None = None,
 ) -> Export:
     """Accepts an export: row, plan step and event in one transaction, and nothing outside the database.
 
     The recipe must be without problems. The same `request_key` of the same owner again gives the export that is there
-    already. Raises ExportError when the owner may not export the dataset.
+    already. `actor` is who asked, if not the owner. Raises ExportError when the owner may not export the dataset.
     """
     if not datasets.may_export(owner, dataset):
         raise ExportError(f"You may not export {dataset.label}.", permanent=True)
@@ -145,21 +146,34 @@ def request(
                 created_at=at,
             )
             Step.objects.create(export=export, kind=StepKind.PLAN, not_before=at)
-            _tell(export, "requested", f"Asked for by {owner.get_username()}", actor=owner)
+            by = actor or owner
+            _tell(export, "requested", f"Asked for by {by.get_username()}", actor=by)
             return export
     except IntegrityError:
         return Export.objects.get(owner=owner, request_key=request_key)
 
 
-def run_again(export: Export, owner: User, *, request_key: str) -> Export:
-    """A new export of the same recipe, against today's dataset. Raises ExportError when that cannot be done."""
+def run_again(export: Export, actor: User) -> Export:
+    """A new export of the same recipe for the same owner, against today's dataset and the owner's rights of today.
+
+    While one such is under way, asking again gives that one. Raises ExportError when it cannot be done.
+    """
+    if under_way := export.reruns.filter(state__in=UNFINISHED).first():
+        return under_way
     dataset = datasets.catalogue().datasets.get(export.dataset)
     if dataset is None:
         raise ExportError(f"{export.name} cannot be run again: its dataset is no longer offered.", permanent=True)
     if found := recipes.problems(export.recipe, dataset):
         raise ExportError(next(iter(found.values())), permanent=True)
     return request(
-        owner, dataset, export.recipe, request_key=request_key, name=export.name, notify=export.notify, parent=export
+        export.owner,
+        dataset,
+        export.recipe,
+        request_key=f"again {export.pk.hex} {export.reruns.count()}",
+        name=export.name,
+        notify=export.notify,
+        parent=export,
+        actor=actor,
     )
 
 
@@ -172,6 +186,11 @@ def cancel(export: Export, actor: User | None, reason: str) -> bool:
     with transaction.atomic():
         locked = Export.objects.select_for_update().get(pk=export.pk)
         return _end(locked, "cancel", reason, actor=actor)
+
+
+def note_download(export: Export, actor: User) -> None:
+    """Keeps in the history who fetched the file."""
+    _tell(export, "downloaded", f"Downloaded by {actor.get_username()}", actor=actor)
 
 
 def _end(export: Export, verb: str, text: str, *, actor: User | None = None, detail: str = "") -> bool:
@@ -287,22 +306,23 @@ def finish_plan(step: Step, plan: Plan) -> None:
             rows_exact=plan.exact,
             small=plan.rows < settings.SMALL_ROWS,
         )
+        at = now()
         Step.objects.bulk_create(
-            _chunk(export, index * REMAINDERS, key_range, estimate) for index, key_range in enumerate(plan.ranges)
+            _chunk(export, index * REMAINDERS, key_range, estimate, at) for index, key_range in enumerate(plan.ranges)
         )
         about = "" if plan.exact else "about "
         parts = "one part" if len(plan.ranges) == 1 else f"{len(plan.ranges)} parts"
         _tell(export, "planned", f"{about}{plan.rows:,} rows in {parts}".capitalize(), step=step)
 
 
-def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int) -> Step:
+def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int, at: datetime) -> Step:
     return Step(
         export=export,
         kind=StepKind.CHUNK,
         position=position,
         range_json=to_json(key_range),
         rows_estimated=estimate,
-        not_before=now(),
+        not_before=at,
     )
 
 
@@ -324,7 +344,7 @@ def finish_chunk(step: Step, piece: PieceResult) -> None:
         elif piece.last_key is not None:
             rest = KeyRange(piece.last_key, step.key_range.upto)
             left = max(0, (step.rows_estimated or 0) - piece.rows)
-            _chunk(export, step.position + 1, rest, left).save()
+            _chunk(export, step.position + 1, rest, left, now()).save()
         else:
             # Counting the unfinished ones instead would let two last finishers overlook each other.
             Export.objects.filter(pk=export.pk).update(chunks_left=F("chunks_left") - 1)

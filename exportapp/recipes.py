@@ -95,7 +95,7 @@ def _rule_conditions(dataset: Dataset, person: User) -> tuple[Condition, ...]:
     if dataset.row_rule is None:
         return ()
     column = _column(dataset, dataset.row_rule.column).spec
-    return (Condition(column, "in", rule_values(person, dataset)),)
+    return (Condition(column, "in", rule_values(person, dataset.row_rule)),)
 
 
 # --- the time range --------------------------------------------------------------------------------------------------
@@ -116,14 +116,16 @@ def moment(text: str) -> datetime:
 def _range_problems(recipe: Recipe, dataset: Dataset) -> Problems:
     if not dataset.time_column:
         return {"start": f"{dataset.label} has no time to choose a range of."} if recipe.start or recipe.end else {}
-    if recipe.zone not in available_timezones():
-        return {"zone": f"There is no time zone “{recipe.zone[:40]}”."}
     found: Problems = {}
+    zone = recipe.zone
+    if zone not in available_timezones():
+        found["zone"] = f"There is no time zone “{zone[:40]}”."
+        zone = "UTC"  # the dates are looked at all the same, so that all mistakes are told at once
     moments: dict[str, datetime] = {}
     for name, text in (("start", recipe.start), ("end", recipe.end)):
         if text:
             try:
-                moments[name] = _existing(moment(text), recipe.zone, dataset)
+                moments[name] = _existing(moment(text), zone, dataset)
             except ValueError as error:
                 found[name] = str(error)
     if len(moments) == 2 and not found:
@@ -149,7 +151,7 @@ def _span_problems(start: datetime, end: datetime, dataset: Dataset) -> Problems
 
 def _existing(local: datetime, zone: str, dataset: Dataset) -> datetime:
     """The moment itself, if clocks ever showed it: an hour is left out when they go forward."""
-    if _by_day(dataset):
+    if dataset.time_is_day:
         if local.time() != time():
             raise ValueError(f"{dataset.label} are dated by the day. Write a date without a time.")
         return local
@@ -163,10 +165,6 @@ def _existing(local: datetime, zone: str, dataset: Dataset) -> datetime:
     return local
 
 
-def _by_day(dataset: Dataset) -> bool:
-    return _column(dataset, dataset.time_column).type == "date"
-
-
 def _time_conditions(recipe: Recipe, dataset: Dataset) -> tuple[Condition, ...]:
     if not dataset.time_column:
         return ()
@@ -178,7 +176,7 @@ def _time_conditions(recipe: Recipe, dataset: Dataset) -> tuple[Condition, ...]:
 def _stored(text: str, zone: str, dataset: Dataset) -> str:
     """A bound of the range as the time column writes it, in the zone that it is stored in."""
     local = moment(text)
-    if _by_day(dataset):
+    if dataset.time_is_day:
         return f"{local:%Y-%m-%d}"
     stored = local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.time_zone))
     return f"{stored:%Y-%m-%d %H:%M:%S}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.utils.http import content_disposition_header
 
 from exportapp.engine.sinks import open_store
 from exportapp.engine.sinks.base import Store
+from exportapp.engine.sinks.local import LocalStore
 from exportapp.models import Export, ExportState, Step
 
 
@@ -45,6 +48,23 @@ def download_name(export: Export) -> str:
     """A name that every file system and header takes, made of the export's own."""
     words = re.sub(r"[^\w.-]+", "-", export.name, flags=re.ASCII).strip("-.")[:80]
     return f"{words or export.dataset}.{export.extension}"
+
+
+def link(export: Export) -> str | None:
+    """An address signed for this moment, that the browser fetches the file from; None when we send it ourselves."""
+    return store().link(
+        export.file_name,
+        seconds=settings.LINK_SECONDS,
+        disposition=content_disposition_header(True, download_name(export)) or "attachment",
+        content_type=export.content_type,
+        endpoint=settings.S3_PUBLIC_ENDPOINT,
+    )
+
+
+def local_path(export: Export) -> Path | None:
+    """Where the file is on this machine, if it is here."""
+    here = store()
+    return here.path(export.file_name) if isinstance(here, LocalStore) else None
 
 
 def tidy(export: Export) -> None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from exportapp import datasets, lifecycle, notifications, storage
 from exportapp.celery import draining
 from exportapp.engine.assemble import join_pieces
-from exportapp.engine.errors import LeaseLost
+from exportapp.engine.errors import Interrupted, LeaseLost
 from exportapp.engine.readers import open_reader
 from exportapp.engine.specs import ChunkSpec, FileResult, PieceResult, from_json, to_json
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
@@ -56,7 +56,13 @@ def assemble(step: Step, pulse: Pulse) -> None:
     chunks = step.export.steps.filter(kind=StepKind.CHUNK, state=StepState.DONE).order_by("position", "pk")
     pieces = [from_json(PieceResult, done.result) for done in chunks]
     name = storage.file_name(step)
-    file = join_pieces(pieces, name, storage.store(), progress=lambda size: pulse.progress(0, size))
+
+    def progress(size: int) -> None:
+        pulse.progress(0, size)
+        if draining():
+            raise Interrupted
+
+    file = join_pieces(pieces, name, storage.store(), progress=progress)
     pulse.check()
     try:
         lifecycle.make_ready(step, file, _receipt(step.export, pieces, file))

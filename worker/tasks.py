@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import Any
 
+from celery.concurrency.thread import TaskPool
 from celery.signals import worker_process_init, worker_ready
 from django.conf import settings
 
@@ -62,6 +63,12 @@ def _give_up(step: Step, error: Exception) -> None:
 
 
 @worker_process_init.connect
-@worker_ready.connect
-def _alive(**_: Any) -> None:
+def _child_is_alive(**_: Any) -> None:
     HEART.start()
+
+
+@worker_ready.connect
+def _process_is_alive(sender: Any, **_: Any) -> None:
+    # Only where steps run in this very process: a prefork parent must have no threads when it forks.
+    if isinstance(sender.pool, TaskPool):
+        HEART.start()

@@ -98,14 +98,15 @@ class MySQLReader:
             rows, exact = self._estimate(base, values, comment)
             if not query.key:
                 return Plan((KeyRange(),), rows, exact)
-            last = self._edge(query, base, values, comment, " DESC")
+            last = self._edge(query, base, values, comment, "MAX")
             if last is None:
                 return Plan((KeyRange(),), 0, True)
             if len(query.key) > 1 or query.key[0].type != "integer":
                 return Plan((KeyRange(None, key_of(query.key, last)),), rows, exact)
-            first = self._edge(query, base, values, comment, "")
+            first = self._edge(query, base, values, comment, "MIN")
             parts = -(-rows // rows_per_chunk)
-            return Plan(cut(int(first[0]), int(last[0]), parts) if first else (KeyRange(),), rows, exact)
+            low, high = (int(key_of(query.key, edge or last)[0]) for edge in (first, last))
+            return Plan(cut(low, high, parts), rows, exact)
 
     def _estimate(self, base: str, values: sql.Values, comment: str) -> tuple[int, bool]:
         counted = f"{sql.comment(comment)}SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted"
@@ -117,11 +118,17 @@ class MySQLReader:
         plan = result.fetch_row(0, 0)
         return max(rows, int(plan[0][names.index("rows")] or 0)), False
 
-    def _edge(self, query: Query, base: str, values: sql.Values, comment: str, direction: str) -> Any:
-        names = ", ".join(DIALECT.column(column) for column in query.key)
-        order = sql.order(DIALECT, query, direction)
-        found = self._rows(f"{sql.comment(comment)}SELECT {names} {base}{order} LIMIT 1", values)
-        return found[0] if found else None
+    def _edge(self, query: Query, base: str, values: sql.Values, comment: str, edge: str) -> Row | None:
+        """The key of the first (MIN) or last (MAX) row, None without rows."""
+        names = [DIALECT.column(column) for column in query.key]
+        if len(names) == 1:
+            # Not ORDER BY ... LIMIT 1: with a time range, that may walk the whole primary key to find its first row.
+            statement = f"SELECT {edge}({names[0]}) {base}"
+        else:
+            order = sql.order(DIALECT, query, " DESC" if edge == "MAX" else "")
+            statement = f"SELECT {', '.join(names)} {base}{order} LIMIT 1"
+        found: list[Row] = self._rows(sql.comment(comment) + statement, values)
+        return found[0] if found and found[0][0] is not None else None
 
     def typed(self, query: Query) -> tuple[Column, ...]:
         with _explained():

@@ -12,7 +12,6 @@ from urllib.parse import quote, unquote, urlsplit
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import cut, key_of
-from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import Column, KeyRange, Plan, Query, Row
 
 DIALECT = sql.Dialect(quote='"', mark="?")
@@ -39,20 +38,17 @@ class SQLiteReader:
         with _explained():
             clause, values = sql.where(DIALECT, query, KeyRange())
             base = f"FROM {sql.source(DIALECT, query)}{clause}"
-            counted = f"SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1})"
-            [[rows]] = self._connection.execute(counted, values).fetchall()
+            # SQLite keeps no estimates; to count is what it can, and files of this kind are small.
+            [[rows]] = self._connection.execute(f"SELECT COUNT(*) {base}", values).fetchall()
             if not query.key:
-                return Plan((KeyRange(),), rows, rows <= COUNT_LIMIT)
+                return Plan((KeyRange(),), rows, True)
             last = self._edge(query, base, values, " DESC")
             if last is None:
                 return Plan((KeyRange(),), 0, True)
             if len(query.key) > 1 or query.key[0].type != "integer":
-                return Plan((KeyRange(None, last),), rows, rows <= COUNT_LIMIT)
-            first = self._edge(query, base, values, "")
-            low, high = int(first[0]) if first else 0, int(last[0])
-            if rows > COUNT_LIMIT:  # SQLite keeps no estimate of its own: the keys' span is the upper bound
-                rows = max(rows, high - low + 1)
-            return Plan(cut(low, high, -(-rows // rows_per_chunk)), rows, rows <= COUNT_LIMIT)
+                return Plan((KeyRange(None, last),), rows, True)
+            first = self._edge(query, base, values, "") or last
+            return Plan(cut(int(first[0]), int(last[0]), -(-rows // rows_per_chunk)), rows, True)
 
     def _edge(self, query: Query, base: str, values: sql.Values, direction: str) -> Any:
         names = ", ".join(DIALECT.column(column) for column in query.key)

@@ -33,3 +33,9 @@ class Store(Protocol):
 
     def delete(self, prefix: str) -> None:
         """The file `prefix`, or all below the folder `prefix`, unfinished ones too; silent when there is nothing."""
+
+    def link(self, name: str, *, seconds: int, disposition: str, content_type: str, endpoint: str = "") -> str | None:
+        """An address that anybody can fetch the file from for `seconds`; None where there is no such thing.
+
+        `endpoint` is the store as browsers reach it, if that differs.
+        """

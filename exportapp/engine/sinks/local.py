@@ -52,11 +52,14 @@ class LocalStore:
         path = self.path(prefix)
         with _explained():
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # the folder goes with its last file
                     path.parent.rmdir()
+
+    def link(self, name: str, *, seconds: int, disposition: str, content_type: str, endpoint: str = "") -> str | None:
+        return None
 
 
 class LocalSink:

@@ -32,6 +32,9 @@ class MemoryStore:
         for name in list(self.names(prefix)):
             del self.files[name]
 
+    def link(self, name: str, *, seconds: int, disposition: str, content_type: str, endpoint: str = "") -> str | None:
+        return None
+
 
 class MemorySink:
     def __init__(self, files: dict[str, bytes], name: str) -> None:

@@ -1,0 +1,153 @@
+"""The export form: turns what was typed into a recipe, and puts each problem beside its field."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+from django.utils import timezone
+
+from exportapp import recipes
+from exportapp.datasets import Dataset
+from exportapp.engine.compression import COMPRESSIONS
+from exportapp.engine.encoders import FORMATS
+from exportapp.engine.specs import Recipe, RecipeFilter
+
+MOST_FILTERS = 50
+
+
+@dataclass
+class FilterRow:
+    """One condition as it stands in the form. `low` is also the only value; several are separated by commas."""
+
+    column: str = ""
+    op: str = ""
+    low: str = ""
+    high: str = ""
+    error: str = ""
+
+    @property
+    def used(self) -> bool:
+        return bool(self.column)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        kind = recipes.FILTERS.get(self.op)
+        if kind is None or kind.values == 0:
+            return ()
+        if kind.values is None:
+            return tuple(value.strip() for value in self.low.split(",") if value.strip())
+        return (self.low, self.high) if kind.values == 2 else (self.low,)
+
+
+class ExportForm(forms.Form):
+    """What a person fills in for one dataset. After `is_valid`, `recipe` is without problems."""
+
+    token = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    name = forms.CharField(max_length=200, required=False, label="Name of the file")
+    start = forms.CharField(max_length=40, required=False, label="From")
+    end = forms.CharField(max_length=40, required=False, label="Until, not included")
+    zone = forms.CharField(max_length=60, required=False, label="Time zone")
+    notify = forms.BooleanField(required=False, label="Mail me when it is ready")
+
+    recipe: Recipe
+
+    def __init__(self, dataset: Dataset, data: QueryDict | None = None, recipe: Recipe | None = None) -> None:
+        super().__init__(data, initial={"token": uuid.uuid4().hex, "notify": True, **_first_range(dataset)})
+        self.dataset = dataset
+        self.problems: recipes.Problems = {}  # by field, also for those that are no Django fields
+        self.columns = [column.name for column in dataset.columns if column.selected]
+        self.format, self.compression = "csv", "none"
+        self.filter_rows: list[FilterRow] = []
+        if recipe is not None:
+            self._fill(recipe)
+        if data is not None:
+            self.columns = data.getlist("columns")
+            self.format, self.compression = data.get("format", ""), data.get("compression", "")
+            self.filter_rows = _filter_rows(data)
+        if not self.filter_rows or (data is not None and "add_filter" in data):
+            self.filter_rows.append(FilterRow())
+
+    def _fill(self, recipe: Recipe) -> None:
+        self.initial.update(start=recipe.start, end=recipe.end, zone=recipe.zone)
+        self.columns, self.format, self.compression = list(recipe.columns), recipe.format, recipe.compression
+        for item in recipe.filters:
+            low, high = (*item.values, "", "")[:2] if item.op == "between" else (", ".join(item.values), "")
+            self.filter_rows.append(FilterRow(item.column, item.op, low, high))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        used = [row for row in self.filter_rows if row.used]
+        self.recipe = Recipe(
+            dataset=self.dataset.name,
+            columns=tuple(self.columns),
+            format=self.format,
+            compression=self.compression,
+            start=cleaned.get("start", ""),
+            end=cleaned.get("end", ""),
+            zone=cleaned.get("zone") or "UTC",
+            filters=tuple(RecipeFilter(row.column, row.op, row.values) for row in used),
+        )
+        for field, sentence in recipes.problems(self.recipe, self.dataset).items():
+            if field.startswith("filters."):
+                used[int(field.partition(".")[2])].error = sentence
+            self.add_error(field if field in self.fields else None, sentence)
+            self.problems[field] = sentence
+        return cleaned
+
+    def range_fields(self) -> list[forms.BoundField]:
+        return [self["start"], self["end"], self["zone"]]
+
+    def column_choices(self) -> list[dict[str, Any]]:
+        ticked = set(self.columns)
+        return [{"column": column, "ticked": column.name in ticked} for column in self.dataset.columns]
+
+    def format_choices(self) -> list[dict[str, Any]]:
+        return [{"key": key, "entry": entry, "chosen": key == self.format} for key, entry in FORMATS.items()]
+
+    def compression_choices(self) -> list[dict[str, Any]]:
+        return [{"key": key, "entry": entry, "chosen": key == self.compression} for key, entry in COMPRESSIONS.items()]
+
+    def default_name(self) -> str:
+        """What the file is called when the person gives no name."""
+        days = [str(self.cleaned_data.get(end) or "")[:10] for end in ("start", "end")]
+        return " ".join(
+            [self.dataset.label, *(f"{word} {day}" for word, day in zip(("from", "to"), days, strict=True) if day)]
+        )
+
+
+def _filter_rows(data: QueryDict) -> list[FilterRow]:
+    lists = [data.getlist(f"filter-{part}") for part in ("column", "op", "low", "high")]
+    count = min(max(map(len, lists)), MOST_FILTERS)
+    rows = [FilterRow(*(values[index] if index < len(values) else "" for values in lists)) for index in range(count)]
+    removed = data.get("remove_filter", "")
+    return [row for index, row in enumerate(rows) if row.used and str(index) != removed]
+
+
+def _first_range(dataset: Dataset) -> dict[str, str]:
+    """The month before this one: complete, and small enough for a first try."""
+    if not dataset.time_column:
+        return {}
+    end = timezone.now().replace(day=1)
+    start = (end - timedelta(days=1)).replace(day=1)
+    pattern = "%Y-%m-%d" if dataset.time_is_day else "%Y-%m-%d 00:00"
+    return {"start": start.strftime(pattern), "end": end.strftime(pattern), "zone": dataset.time_zone}
+
+
+def presets(today: datetime) -> list[tuple[str, str, str]]:
+    """Ranges that people often want, as label, first day and the day after the last."""
+    day = today.date()
+    month = day.replace(day=1)
+    last_month = (month - timedelta(days=1)).replace(day=1)
+    spans = [
+        ("Yesterday", day - timedelta(days=1), day),
+        ("Last 7 days", day - timedelta(days=7), day),
+        ("Last 30 days", day - timedelta(days=30), day),
+        ("Last month", last_month, month),
+        ("This year", day.replace(month=1, day=1), day + timedelta(days=1)),
+    ]
+    return [(label, start.isoformat(), end.isoformat()) for label, start, end in spans]

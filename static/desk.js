@@ -1,0 +1,50 @@
+// Small comforts on top of pages that work without any script.
+"use strict";
+
+// A preset fills the two fields of the time range.
+document.querySelectorAll("[data-start]").forEach((chip) => {
+  chip.addEventListener("click", () => {
+    const day = document.getElementById("time").dataset.day === "1";
+    document.getElementById("id_start").value = chip.dataset.start + (day ? "" : " 00:00");
+    document.getElementById("id_end").value = chip.dataset.end + (day ? "" : " 00:00");
+  });
+});
+
+document.querySelectorAll("[data-tick]").forEach((button) => {
+  button.addEventListener("click", () => {
+    document.querySelectorAll("input[name=columns]").forEach((box) => {
+      box.checked = button.dataset.tick === "all" || (button.dataset.tick === "default" && box.dataset.selected === "1");
+    });
+  });
+});
+
+// The comparisons and the second field follow the column that a condition is about.
+function fit(row) {
+  const column = row.querySelector("[name=filter-column]").selectedOptions[0];
+  const op = row.querySelector("[name=filter-op]");
+  [...op.options].forEach((option) => {
+    const fits = !option.value || !column.value || option.dataset.types.split(" ").includes(column.dataset.type);
+    option.hidden = option.disabled = !fits;
+  });
+  if (op.selectedOptions[0] && op.selectedOptions[0].disabled) {
+    op.value = [...op.options].find((option) => option.value && !option.disabled).value;
+  }
+  const values = op.selectedOptions[0] ? op.selectedOptions[0].dataset.values : "1";
+  op.hidden = !column.value;
+  row.querySelector("[name=filter-low]").hidden = !column.value || values === "0";
+  row.querySelector("[name=filter-high]").hidden = !column.value || values !== "2";
+  row.querySelector("[name=remove_filter]").hidden = !column.value;
+}
+
+document.querySelectorAll(".filter").forEach(fit);
+document.addEventListener("change", (event) => {
+  const row = event.target.closest(".filter");
+  if (row) fit(row);
+});
+
+// The zone of this browser is a better guess than the dataset's, as long as nobody chose one.
+const zone = document.querySelector("[data-guess-zone]");
+if (zone) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone || zone.value;
+
+const wrong = document.getElementById("problems");
+if (wrong) wrong.focus();
