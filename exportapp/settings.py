@@ -63,7 +63,7 @@ DATABASES = {
     )
 }
 BROKER_URL = env_url(
-    "EXPORTAPP_BROKER_URL", "memory://", ("memory", "amqp", "amqps"), "amqp://user:password@host:5672/vhost"
+    "EXPORTAPP_BROKER_URL", "memory://localhost", ("memory", "amqp", "amqps"), "amqp://user:password@host:5672/vhost"
 )
 STORAGE_URL = env_url(
     "EXPORTAPP_STORAGE_URL", f"file://{VAR}/files", ("file", "s3"), "s3://bucket/prefix or file:///folder"
@@ -151,6 +151,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns when it is missing
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

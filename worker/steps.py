@@ -103,7 +103,7 @@ def _receipt(export: Export, pieces: list[PieceResult], file: FileResult) -> dic
         "read_until": lifecycle.now().isoformat(),
         "consistency": "one statement" if len(pieces) == 1 else "each part as of its own reading",
         "zone_of_range": recipe.zone,
-        "times": "as stored",
+        "times": f"as stored ({datasets.thaw(export.definition).time_zone})",
         "parts": parts,
     }
 

@@ -1,0 +1,27 @@
+PY = .venv/bin/python
+export PORT
+
+.PHONY: run test lint format
+
+run: ## Sets up what is missing, starts everything on this machine, makes a first export
+	@scripts/setup
+	@exec $(PY) manage.py quickstart
+
+test: ## Installs what the tests need, then linters, types and all tests
+	@scripts/setup --dev
+	@scripts/install-test-services
+	@$(MAKE) --no-print-directory lint
+	@$(PY) -m pytest
+
+lint: ## The quick half of `make test`
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/djlint templates --check --lint --quiet
+	$(PY) manage.py makemigrations --check --dry-run
+
+format: ## Formats the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/djlint templates --reformat --quiet

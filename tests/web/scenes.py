@@ -1,0 +1,141 @@
+"""What the tests of the pages play with: a few datasets, and exports in every state."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpResponse
+from django.test import Client
+
+from exportapp import datasets, lifecycle, storage
+from exportapp.engine.specs import Recipe
+from exportapp.models import Export, ExportState
+from tests.pages import Element, Pairs, read
+
+DATASETS = """
+[sources.shop]
+
+[datasets.orders]
+source = "shop"
+table = "orders"
+key = ["id"]
+time_column = "placed_at"
+groups = ["sales"]
+max_days = 100
+columns = [
+    { name = "id", type = "integer" },
+    { name = "placed_at", type = "datetime" },
+    { name = "status" },
+    { name = "total", type = "decimal", scale = 2 },
+    { name = "gift", type = "boolean" },
+    { name = "due_on", type = "date" },
+    { name = "email", label = "E-mail <of the customer>", selected = false },
+    { name = "comment", selected = false, filterable = false },
+]
+
+[datasets.revenue]
+source = "shop"
+table = "revenue"
+time_column = "day"
+columns = [{ name = "day", type = "date" }, { name = "revenue", type = "decimal" }]
+
+[datasets.products]
+source = "shop"
+table = "products"
+columns = [{ name = "id", type = "integer" }, { name = "name" }]
+
+[datasets.regional]
+source = "shop"
+table = "orders"
+row_rule = { column = "country", attribute = "country" }
+columns = [{ name = "country" }]
+"""
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "a\r\nSet-Cookie: b=c",
+    "../../etc/passwd",
+    'quote " and ; filename="evil.exe"',
+    "Übersicht für 😀 & Söhne",
+    "%0d%0aX: y",
+    "{{ 7 * 7 }}{% debug %}",
+]
+
+
+def ask(owner: User, dataset: str = "orders", name: str = "", **recipe: Any) -> Export:
+    """An export that waits, as the form asks for one."""
+    declared = datasets.catalogue().datasets[dataset]
+    columns = tuple(column.name for column in declared.columns[:2])
+    return lifecycle.request(
+        owner, declared, Recipe(dataset, **{"columns": columns, **recipe}), request_key=uuid.uuid4().hex, name=name
+    )
+
+
+def in_state(owner: User, state: str, name: str = "", content: bytes = b"id\r\n1\r\n", **recipe: Any) -> Export:
+    """An export in a state; a ready one with its file."""
+    export = ask(owner, name=name, **recipe)
+    at = lifecycle.now()
+    values: dict[str, Any] = {"state": state}
+    if state != ExportState.QUEUED:
+        values["started_at"] = at
+    if not Export(state=state).unfinished:
+        values["finished_at"] = at
+    if state == ExportState.FAILED:
+        values["error"] = "The table is <gone>."
+    if state in (ExportState.READY, ExportState.EXPIRED):
+        values |= _with_file(export, content) | {"expires_at": at + timedelta(days=7)}
+    Export.objects.filter(pk=export.pk).update(**values)
+    export.refresh_from_db()
+    return export
+
+
+def _with_file(export: Export, content: bytes) -> dict[str, Any]:
+    name = f"{export.folder}/1/file.{export.extension}"
+    sink = storage.store().create(name)
+    sink.write(content)
+    sink.finish()
+    digest = hashlib.sha256(content).hexdigest()
+    receipt = {"rows": 1, "bytes": len(content), "sha256": digest, "consistency": "one statement", "times": "as stored"}
+    return {"file_name": name, "file_rows": 1, "file_bytes": len(content), "receipt": receipt}
+
+
+def file_of(export: Export) -> Path:
+    path = storage.local_path(export)
+    assert path is not None
+    return path
+
+
+def browser(person: User | AnonymousUser) -> Client:
+    """A new browser with the person signed in."""
+    client = Client()
+    if isinstance(person, User):
+        client.force_login(person)
+    return client
+
+
+def send(client: Client, address: str, pairs: Pairs) -> HttpResponse:
+    """Posts what a form sends."""
+    return client.post(address, urlencode(pairs), content_type="application/x-www-form-urlencoded")
+
+
+def new_form(client: Client, dataset: str = "orders", query: str = "") -> Element:
+    """The page with the form for a new export."""
+    response = client.get(f"/exports/new/{dataset}/{query}")
+    assert response.status_code == 200
+    return read(response.content)
+
+
+def the_form(page: Element) -> Element:
+    """The form of the page's own, not the one that signs out."""
+    return page.one("main").one("form")
+
+
+def last() -> Export:
+    return Export.objects.latest("created_at")
