@@ -41,7 +41,8 @@ class Command(BaseCommand):
         parser.add_argument("--orders", type=int, default=200_000, help="how big the demo shop is")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell may have started us with it ignored
+            signal.signal(number, _interrupt)
         port = options["port"]
         _refuse_busy(port)
         os.environ.setdefault("EXPORTAPP_BASE_URL", f"http://{HOST}:{port}")
