@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import MySQLdb
+import MySQLdb as MySQLdb
 from MySQLdb import _mysql
 from MySQLdb.constants import FIELD_TYPE
 

@@ -1,0 +1,209 @@
+"""Looks at a source's tables: columns, keys and indexes. For the system checks and for `manage.py inspect_source`."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+
+class Unreachable(Exception):
+    """The source does not answer; the message holds no password."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of a table or a query. `type` is one of the dataset file's; `declared` is the server's own word."""
+
+    name: str
+    type: str
+    declared: str = ""
+    nullable: bool = True
+    comment: str = ""
+    scale: int | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    columns: tuple[TableColumn, ...]
+    is_view: bool = False
+    unique: tuple[tuple[str, ...], ...] = ()  # the primary key first
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+    def column(self, name: str) -> TableColumn | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+class Inspector(Protocol):
+    def tables(self) -> dict[str, Table]:
+        """All tables and views by name."""
+
+    def columns_of(self, query: str) -> tuple[TableColumn, ...]:
+        """The columns of a SELECT; only names are certain. Raises ValueError with the server's words."""
+
+
+@contextlib.contextmanager
+def inspecting(url: str) -> Iterator[Inspector]:
+    """An inspector of the source at `url`. Raises Unreachable, ImportError without the driver."""
+    scheme = url.partition(":")[0]
+    if scheme == "mysql":
+        with _inspecting_mysql(url) as inspector:
+            yield inspector
+    elif scheme == "sqlite":
+        with _inspecting_sqlite(url) as inspector:
+            yield inspector
+    else:
+        raise Unreachable(f"its address begins with {scheme!r}, and not with mysql: or sqlite:")
+
+
+# --- MySQL and MariaDB -----------------------------------------------------------------------------------------------
+
+_MYSQL_TYPES = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"), "integer"),
+    **dict.fromkeys(("float", "double"), "float"),
+    **dict.fromkeys(("datetime", "timestamp"), "datetime"),
+    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "binary"),
+    **{name: name for name in ("decimal", "date", "time", "json")},
+}
+_COLUMNS = """SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_COMMENT, NUMERIC_SCALE
+    FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME, ORDINAL_POSITION"""
+_INDEXES = """SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS
+    WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"""
+_VIEWS = "SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE()"
+
+
+@contextlib.contextmanager
+def _inspecting_mysql(url: str) -> Iterator[Inspector]:
+    from exportapp.engine.readers import mysql  # only here: the driver may be missing
+
+    try:
+        connection = mysql.connect(url)
+    except mysql.MySQLdb.Error as error:
+        raise Unreachable(f"it does not answer: {_words(error)}") from error
+    try:
+        yield _MySQLInspector(connection, mysql.MySQLdb.Error)
+    finally:
+        connection.close()
+
+
+class _MySQLInspector:
+    def __init__(self, connection: Any, error: type[Exception]) -> None:
+        self._connection, self._error = connection, error
+
+    def _rows(self, statement: str) -> list[list[str]]:
+        self._connection.query(statement.encode())
+        rows = self._connection.store_result().fetch_row(0, 0)
+        return [["" if value is None else value.decode() for value in row] for row in rows]
+
+    def tables(self) -> dict[str, Table]:
+        views = {name for [name] in self._rows(_VIEWS)}
+        tables: dict[str, Table] = {}
+        for name, *facts in self._rows(_COLUMNS):
+            table = tables.setdefault(name, Table(name, (), is_view=name in views))
+            tables[name] = replace(table, columns=(*table.columns, _mysql_column(*facts)))
+        return {name: self._with_indexes(table, self._indexes()) for name, table in tables.items()}
+
+    def _indexes(self) -> list[list[str]]:
+        if not hasattr(self, "_index_rows"):
+            self._index_rows = self._rows(_INDEXES)
+        return self._index_rows
+
+    def _with_indexes(self, table: Table, rows: list[list[str]]) -> Table:
+        parts: dict[tuple[str, bool], list[str]] = {}
+        for owner, index, repeats, column, prefix in rows:
+            if owner == table.name and not prefix:  # an index on a prefix of a text neither orders nor identifies it
+                parts.setdefault((index, repeats == "0"), []).append(column)
+        unique = tuple(tuple(columns) for (_, is_unique), columns in parts.items() if is_unique)
+        return replace(table, unique=unique, indexes=tuple(map(tuple, parts.values())))
+
+    def columns_of(self, query: str) -> tuple[TableColumn, ...]:
+        try:
+            self._connection.query(f"SELECT * FROM ({query}) AS export_rows LIMIT 0".encode())
+            described = self._connection.store_result().describe()
+        except self._error as error:
+            raise ValueError(_words(error)) from error
+        return tuple(TableColumn(one[0], "") for one in described)
+
+
+def _words(error: Exception) -> str:
+    return f"MySQL {error.args[0]}: {error.args[1]}" if len(error.args) > 1 else str(error)
+
+
+def _mysql_column(name: str, data: str, full: str, nullable: str, comment: str, scale: str) -> TableColumn:
+    kind = "boolean" if full == "tinyint(1)" else _MYSQL_TYPES.get(data, "text")
+    choices = tuple(full[6:-2].split("','")) if data == "enum" else ()
+    return TableColumn(
+        name, kind, full, nullable == "YES", comment, int(scale) if data == "decimal" and scale else None, choices
+    )
+
+
+# --- SQLite ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _inspecting_sqlite(url: str) -> Iterator[Inspector]:
+    path = unquote(urlsplit(url).path)[1:]
+    try:
+        connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5)
+    except sqlite3.Error as error:
+        raise Unreachable(f"the file {path} cannot be opened") from error
+    try:
+        yield _SQLiteInspector(connection)
+    finally:
+        connection.close()
+
+
+@dataclass
+class _SQLiteInspector:
+    connection: sqlite3.Connection
+    _found: dict[str, Table] = field(default_factory=dict)
+
+    def tables(self) -> dict[str, Table]:
+        listed = self.connection.execute(
+            "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"
+        ).fetchall()
+        return {name: self._table(name, kind == "view") for name, kind in listed if not name.startswith("sqlite_")}
+
+    def _table(self, name: str, is_view: bool) -> Table:
+        quoted = '"' + name.replace('"', '""') + '"'
+        columns, primary = [], []
+        for _, column, declared, not_null, _, place in self.connection.execute(f"PRAGMA table_info({quoted})"):
+            columns.append(_sqlite_column(column, declared, nullable=not (not_null or place)))
+            if place:
+                primary.append((place, column))
+        unique = [tuple(column for _, column in sorted(primary))] if primary else []
+        indexes = list(unique)
+        for _, index, is_unique, origin, partial in self.connection.execute(f"PRAGMA index_list({quoted})").fetchall():
+            rows = self.connection.execute(f'PRAGMA index_info("{index}")').fetchall()
+            parts = tuple(part for _, _, part in rows)
+            if None in parts or partial:
+                continue
+            indexes.append(parts)
+            if is_unique and origin != "pk":
+                unique.append(parts)
+        return Table(name, tuple(columns), is_view, tuple(unique), tuple(indexes))
+
+    def columns_of(self, query: str) -> tuple[TableColumn, ...]:
+        try:
+            cursor = self.connection.execute(f"SELECT * FROM ({query}) LIMIT 0")
+        except sqlite3.Error as error:
+            raise ValueError(f"SQLite: {error}") from error
+        return tuple(TableColumn(one[0], "") for one in cursor.description)
+
+
+def _sqlite_column(name: str, declared: str, *, nullable: bool) -> TableColumn:
+    word = declared.upper()
+    scale = word.partition(",")[2].rstrip(") ")
+    kinds = (
+        ("BOOL", "boolean"), ("INT", "integer"), ("DATETIME", "datetime"), ("TIMESTAMP", "datetime"), ("DATE", "date"),
+        ("TIME", "time"), ("DEC", "decimal"), ("NUMERIC", "decimal"), ("REAL", "float"), ("FLOA", "float"),
+        ("DOUB", "float"), ("JSON", "json"), ("BLOB", "binary"),
+    )  # fmt: skip
+    kind = next((kind for part, kind in kinds if part in word), "text")
+    digits = int(scale) if kind == "decimal" and scale.strip().isdigit() else None
+    return TableColumn(name, kind, declared, nullable, "", digits)
