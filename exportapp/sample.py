@@ -653,7 +653,8 @@ def _standing(cursor: Cursor, present: set[str]) -> dict[str, int] | None:
     """The counts of a whole shop among the tables `present`, or None if one may be written."""
     if MARKER in present:
         cursor.execute(f"SELECT name, row_count FROM {MARKER}")
-        return {str(name): int(count) for name, count in cursor.fetchall()} or None
+        counts = {str(name): int(count) for name, count in cursor.fetchall()}
+        return {table: counts[table] for table in TABLES} if counts.keys() >= TABLES.keys() else None
     if strange := sorted(present & TABLES.keys()):
         raise SampleError(f"The database has tables that are not the demo's ({', '.join(strange)}); it is left alone.")
     return None

@@ -31,15 +31,22 @@ function fit(row) {
   }
   const values = op.selectedOptions[0] ? op.selectedOptions[0].dataset.values : "1";
   op.hidden = !column.value;
-  row.querySelector("[name=filter-low]").hidden = !column.value || values === "0";
-  row.querySelector("[name=filter-high]").hidden = !column.value || values !== "2";
-  row.querySelector("[name=remove_filter]").hidden = !column.value;
+  const low = row.querySelector("[name=filter-low]");
+  const high = row.querySelector("[name=filter-high]");
+  const used = column.value || low.value || high.value;
+  low.hidden = !used || values === "0";
+  high.hidden = !used || values !== "2";
+  row.querySelector("[name=remove_filter]").hidden = !used;
 }
 
 document.querySelectorAll(".filter").forEach(fit);
 document.addEventListener("change", (event) => {
   const row = event.target.closest(".filter");
-  if (row) fit(row);
+  if (!row) return;
+  if (event.target.name === "filter-column" && !event.target.value) {
+    row.querySelectorAll("input").forEach((input) => { input.value = ""; }); // "All rows" is no condition
+  }
+  fit(row);
 });
 
 // The zone of this browser is a better guess than the dataset's, as long as nobody chose one.

@@ -75,7 +75,9 @@ def test_user_of_the_readme_may_only_read_that_database(shop: MariaDB, statement
     assert grant
     shop.sql(grant[1])
     client = ["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(shop.port), "-u", "exportapp", f"-p{PASSWORD}"]
-    read = subprocess.run([*client, "myshop", "-e", "SELECT * FROM orders"], capture_output=True, text=True, check=False)
+    read = subprocess.run(
+        [*client, "myshop", "-e", "SELECT * FROM orders"], capture_output=True, text=True, check=False
+    )
     assert "12.50" in read.stdout
     tried = subprocess.run([*client, "myshop", "-e", statement], capture_output=True, text=True, check=False)
     assert tried.returncode != 0

@@ -36,8 +36,9 @@ def send(request: HttpRequest, export: Export) -> HttpResponseBase:
 
 
 def starts_at_the_beginning(request: HttpRequest) -> bool:
-    """Whether this request fetches the file anew, rather than a later part of it."""
-    return not re.fullmatch(r"bytes=([1-9]\d*-\d*|-\d+)", request.headers.get("Range", ""))
+    """Whether this request fetches the file anew, rather than a later part of it or its size alone."""
+    later = re.fullmatch(r"bytes=([1-9]\d*-\d*|-\d+)", request.headers.get("Range", ""))
+    return request.method == "GET" and not later
 
 
 def _local(request: HttpRequest, export: Export, path: Path) -> HttpResponseBase:
@@ -53,7 +54,7 @@ def _local(request: HttpRequest, export: Export, path: Path) -> HttpResponseBase
         return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
     start, end = wanted
     partial = (start, end) != (0, size)
-    response = StreamingHttpResponse(_blocks(file, start, end), status=206 if partial else 200)
+    response = StreamingHttpResponse(_Part(file, start, end), status=206 if partial else 200)
     response["Content-Type"] = export.content_type
     response["Content-Length"] = str(end - start)
     response["Content-Disposition"] = content_disposition_header(True, storage.download_name(export)) or "attachment"
@@ -69,7 +70,7 @@ def _range(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None
 
     RFC 9110: an unknown unit or a malformed range is ignored (14.2), and so is one whose If-Range does not hold (13.1.5).
     """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("Range", ""))
     holds = request.headers.get("If-Range", etag) == etag
     if not match or not holds or match.group() == "bytes=-":
         return 0, size
@@ -81,10 +82,18 @@ def _range(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None
     return (start, end) if end > start else (0, size)
 
 
-def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    # The file stays readable through this handle even when it expires and is deleted meanwhile.
-    with file:
-        file.seek(start)
-        while start < end and (block := file.read(min(BLOCK, end - start))):
-            start += len(block)
+class _Part:
+    """The bytes [start, end) of an open file, which the response closes even when nobody has read it.
+
+    The file stays readable through its handle even when it expires and is deleted meanwhile.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self._end - self._file.seek(self._start)
+        while left and (block := self._file.read(min(BLOCK, left))):
+            left -= len(block)
             yield block

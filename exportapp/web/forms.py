@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 from django import forms
@@ -17,7 +18,8 @@ from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.specs import Recipe, RecipeFilter
 
-MOST_FILTERS = 50
+_ANCHORS = {"start": "id_start", "end": "id_end", "zone": "id_zone", "columns": "columns", "format": "formats",
+            "compression": "formats"}  # fmt: skip
 
 
 @dataclass
@@ -32,7 +34,7 @@ class FilterRow:
 
     @property
     def used(self) -> bool:
-        return bool(self.column)
+        return bool(self.column or self.low.strip() or self.high.strip())
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -49,9 +51,9 @@ class ExportForm(forms.Form):
 
     token = forms.CharField(max_length=64, widget=forms.HiddenInput)
     name = forms.CharField(max_length=200, required=False, label="Name of the file")
-    start = forms.CharField(max_length=40, required=False, label="From")
-    end = forms.CharField(max_length=40, required=False, label="Until, not included")
-    zone = forms.CharField(max_length=60, required=False, label="Time zone")
+    start = forms.CharField(required=False, label="From")
+    end = forms.CharField(required=False, label="Until, not included")
+    zone = forms.CharField(required=False, label="Time zone")
     notify = forms.BooleanField(required=False, label="Mail me when it is ready")
 
     recipe: Recipe
@@ -94,10 +96,25 @@ class ExportForm(forms.Form):
         )
         for field, sentence in recipes.problems(self.recipe, self.dataset).items():
             if field.startswith("filters."):
-                used[int(field.partition(".")[2])].error = sentence
+                row = used[int(field.partition(".")[2])]
+                if not row.column:  # a value without a column may not be dropped: the file would hold more than meant
+                    sentence = (
+                        f"Choose the column that “{(row.low or row.high)[:40]}” is about, or remove the condition."
+                    )
+                row.error = sentence
             self.add_error(field if field in self.fields else None, sentence)
             self.problems[field] = sentence
         return cleaned
+
+    def told(self) -> list[tuple[str, str]]:
+        """Every mistake, as the id of what it is about ('' for the form itself) and its sentence."""
+        told = [(_ANCHORS.get(field, "filters"), sentence) for field, sentence in self.problems.items()]
+        for name, sentences in self.errors.items():
+            label = self[name].label if name in self.fields else ""
+            for sentence in sentences:
+                if sentence not in self.problems.values():
+                    told.append((f"id_{name}" if label else "", f"{label}: {sentence}" if label else str(sentence)))
+        return told
 
     def range_fields(self) -> list[forms.BoundField]:
         return [self["start"], self["end"], self["zone"]]
@@ -122,8 +139,7 @@ class ExportForm(forms.Form):
 
 def _filter_rows(data: QueryDict) -> list[FilterRow]:
     lists = [data.getlist(f"filter-{part}") for part in ("column", "op", "low", "high")]
-    count = min(max(map(len, lists)), MOST_FILTERS)
-    rows = [FilterRow(*(values[index] if index < len(values) else "" for values in lists)) for index in range(count)]
+    rows = [FilterRow(*parts) for parts in zip_longest(*lists, fillvalue="")]
     removed = data.get("remove_filter", "")
     return [row for index, row in enumerate(rows) if row.used and str(index) != removed]
 

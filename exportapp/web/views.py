@@ -7,7 +7,6 @@ from uuid import UUID
 from zoneinfo import available_timezones
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -15,14 +14,22 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from exportapp import datasets, lifecycle, recipes
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Recipe
 from exportapp.models import Export, ExportState, StepKind
 from exportapp.web import downloads
-from exportapp.web.access import export_for, file_for, own_export_for, signed_in
+from exportapp.web.access import (
+    export_for,
+    export_to_stop_for,
+    file_for,
+    for_people,
+    may_stop,
+    own_export_for,
+    signed_in,
+)
 from exportapp.web.forms import ExportForm, presets
 from exportapp.web.progress import progress, with_progress
 from exportapp.web.words import recipe_words
@@ -30,21 +37,21 @@ from exportapp.web.words import recipe_words
 EXPORTS_A_PAGE = 20
 
 
-@login_required
-@require_GET
+@for_people
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     has_some = Export.objects.filter(owner=signed_in(request)).exists()
     return redirect("exports" if has_some else "choose-dataset")
 
 
-@login_required
-@require_GET
+@for_people
+@require_safe
 def choose_dataset(request: HttpRequest) -> HttpResponse:
     return render(request, "exports/choose.html", {"datasets": datasets.visible_to(signed_in(request))})
 
 
-@login_required
-@require_http_methods(["GET", "POST"])
+@for_people
+@require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 def new_export(request: HttpRequest, name: str) -> HttpResponse:
     person = signed_in(request)
@@ -90,8 +97,8 @@ def _recipe_to_edit(request: HttpRequest, dataset: datasets.Dataset) -> Recipe |
     return export.recipe if export.dataset == dataset.name else None
 
 
-@login_required
-@require_GET
+@for_people
+@require_safe
 @never_cache
 def my_exports(request: HttpRequest) -> HttpResponse:
     mine = Export.objects.filter(owner=signed_in(request))
@@ -107,8 +114,8 @@ def my_exports(request: HttpRequest) -> HttpResponse:
     return render(request, "exports/list.html", context)
 
 
-@login_required
-@require_GET
+@for_people
+@require_safe
 @never_cache
 def one_export(request: HttpRequest, export_id: UUID) -> HttpResponse:
     person = signed_in(request)
@@ -116,21 +123,24 @@ def one_export(request: HttpRequest, export_id: UUID) -> HttpResponse:
     export = with_progress(Export.objects.select_related("owner", "parent")).get(pk=export_id)
     dataset = datasets.thaw(export.definition)
     receipt = export.receipt or {}
+    chunks = export.steps.filter(kind=StepKind.CHUNK)
     context: dict[str, Any] = {
         "export": export,
         "read_from": parse_datetime(receipt.get("read_from", "")),
         "read_until": parse_datetime(receipt.get("read_until", "")),
         "progress": progress(export, lifecycle.now()),
         "own": export.owner_id == person.pk,
+        "may_stop": may_stop(person, export),
         "words": recipe_words(export.recipe, dataset),
         "events": export.events.select_related("actor")[:200],
-        "chunks": export.steps.filter(kind=StepKind.CHUNK)[:500],
+        "parts": chunks.count(),
+        "chunks": chunks[:500],
     }
     return render(request, "exports/one.html", context)
 
 
-@login_required
-@require_GET
+@for_people
+@require_safe
 def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     person = signed_in(request)
     export = file_for(person, export_id)
@@ -142,17 +152,17 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     return response
 
 
-@login_required
+@for_people
 @require_POST
 def cancel(request: HttpRequest, export_id: UUID) -> HttpResponse:
     person = signed_in(request)
-    export = export_for(person, export_id)
+    export = export_to_stop_for(person, export_id)
     if not lifecycle.cancel(export, person, f"Cancelled by {person.get_username()}"):
         messages.info(request, f"“{export.name}” had ended already.")
     return redirect("exports" if export.owner_id == person.pk else export)
 
 
-@login_required
+@for_people
 @require_POST
 def again(request: HttpRequest, export_id: UUID) -> HttpResponse:
     person = signed_in(request)
@@ -164,11 +174,13 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponse:
     return redirect("exports")
 
 
+@require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """This process answers."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+@require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     """This process and the app database answer."""
     try:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from tests.web.scenes import DATASETS
 
 
 @pytest.fixture(autouse=True)
-def desk(db: None, settings: SettingsWrapper, tmp_path: Path) -> Path:
+def desk(db: None, settings: Settings, tmp_path: Path) -> Path:
     """A desk of its own for every test: datasets, files and quick passwords. Gives its folder."""
     path = tmp_path / "datasets.toml"
     path.write_text(DATASETS)

@@ -72,10 +72,11 @@ HOSTILE = [
 def ask(owner: User, dataset: str = "orders", name: str = "", **recipe: Any) -> Export:
     """An export that waits, as the form asks for one."""
     declared = datasets.catalogue().datasets[dataset]
-    columns = tuple(column.name for column in declared.columns[:2])
-    return lifecycle.request(
-        owner, declared, Recipe(dataset, **{"columns": columns, **recipe}), request_key=uuid.uuid4().hex, name=name
-    )
+    default: dict[str, Any] = {"columns": tuple(column.name for column in declared.columns[:2])}
+    if declared.time_column:
+        default |= {"start": "2026-01-01", "end": "2026-02-01"}
+    made = Recipe(dataset, **{**default, **recipe})
+    return lifecycle.request(owner, declared, made, request_key=uuid.uuid4().hex, name=name)
 
 
 def in_state(owner: User, state: str, name: str = "", content: bytes = b"id\r\n1\r\n", **recipe: Any) -> Export:

@@ -1,0 +1,189 @@
+"""The list of a person's exports: theirs alone, newest first, with progress, and quiet once all is done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from exportapp import lifecycle
+from exportapp.models import Event, Export, ExportState, Step, StepKind, StepState
+from tests.pages import Element, read
+from tests.web.scenes import HOSTILE, ask, in_state
+
+
+def listed(client: Client, query: str = "") -> Element:
+    response = client.get(f"/exports/{query}")
+    assert response.status_code == 200
+    return read(response.content).one("main")
+
+
+def names(page: Element) -> list[str]:
+    return [link.text for link in page.all("a", cls="name")]
+
+
+def running(owner: User, rows: int, of: int | None, exact: bool = True) -> Export:
+    """An export that runs for ten seconds already, with two chunks that share its rows."""
+    export = in_state(owner, ExportState.RUNNING)
+    at = lifecycle.now()
+    for part in (rows // 2, rows - rows // 2):
+        Step.objects.create(export=export, kind=StepKind.CHUNK, state=StepState.RUNNING, rows_done=part, not_before=at)
+    values = {"rows_estimated": of, "rows_exact": exact, "started_at": at - timedelta(seconds=10)}
+    Export.objects.filter(pk=export.pk).update(**values)
+    return export
+
+
+def test_newcomer_is_told_what_to_do(alices: Client) -> None:
+    page = listed(alices)
+    assert "Nothing here yet" in page.text
+    assert not page.all("table")
+
+
+def test_exports_are_listed_newest_first_and_only_ones_own(alices: Client, alice: User, bob: User) -> None:
+    for name in ("first", "second", "third"):
+        ask(alice, name=name)
+    ask(bob, name="of bob")
+    page = listed(alices)
+    assert names(page) == ["third", "second", "first"]
+    assert "3 under way, 0 files ready" in page.text
+
+
+def test_long_lists_are_paged_without_losing_one(alices: Client, alice: User) -> None:
+    for number in range(45):
+        ask(alice, name=f"export {number}")
+    pages = [names(listed(alices, f"?page={number}")) for number in (1, 2, 3)]
+    assert [len(page) for page in pages] == [20, 20, 5]
+    assert [name for page in pages for name in page] == [f"export {number}" for number in reversed(range(45))]
+    assert "45 under way" in listed(alices, "?page=2").text
+    assert [link.text for link in listed(alices, "?page=2").one(cls="pager").all("a")] == ["Newer", "Older"]
+    assert names(listed(alices, "?page=99")) == pages[2]
+    assert names(listed(alices, "?page=x")) == pages[0]
+
+
+def test_number_of_queries_does_not_grow_with_the_list(alices: Client, alice: User) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            listed(alices)
+        return len(seen)
+
+    for state in ExportState.values:
+        in_state(alice, state)
+    few = queries()
+    for state in ExportState.values * 2:
+        in_state(alice, state)
+        running(alice, 10, 20)
+    assert queries() == few
+
+
+@pytest.mark.parametrize("state", ExportState.values)
+def test_list_polls_while_something_on_it_is_unfinished(alices: Client, alice: User, state: str) -> None:
+    in_state(alice, state)
+    region = listed(alices).one(id="exports")
+    assert ("hx-get" in region.attributes) == (state in ("queued", "running"))
+    if "hx-get" in region.attributes:
+        assert region.attributes["hx-select"] == "#exports"
+
+
+def test_older_page_polls_itself(alices: Client, alice: User) -> None:
+    for _ in range(21):
+        ask(alice)
+    assert listed(alices, "?page=2").one(id="exports").attributes["hx-get"] == "/exports/?page=2"
+
+
+@pytest.mark.parametrize(
+    ("state", "actions", "word"),
+    [
+        ("queued", ["Cancel"], "Waits for a free worker"),
+        ("running", ["Cancel"], "Counting the rows"),
+        ("ready", ["Download", "Run again"], "1 row · 7"),
+        ("failed", ["Run again"], "The table is <gone>."),
+        ("cancelled", ["Run again"], "Cancelled"),
+        ("expired", ["Run again"], "file removed"),
+    ],
+)
+def test_each_state_says_what_it_means_and_offers_what_can_be_done(
+    alices: Client, alice: User, state: str, actions: list[str], word: str
+) -> None:
+    export = in_state(alice, state, name="N")
+    row = listed(alices).one("tr", id=f"export-{export.pk}")
+    buttons = [one for one in row.one("td", cls="acts").walk() if one.tag in ("a", "button")]
+    assert [one.text for one in buttons] == [f"{action} N" for action in actions]
+    assert export.get_state_display() in row.text
+    assert word in row.text
+
+
+def test_controls_in_what_polls_have_ids_so_that_focus_stays(alices: Client, alice: User) -> None:
+    for state in ExportState.values:
+        in_state(alice, state)
+    region = listed(alices).one(id="exports")
+    ids = [one.attributes.get("id") for one in region.walk() if one.tag in ("a", "button")]
+    assert all(ids)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("rows", "of", "exact", "percent", "said"),
+    [
+        (0, None, False, None, "Counting the rows"),
+        (0, 0, True, "99", "0 of 0 rows"),
+        (1_500, 6_000, True, "25", "1,500 of 6,000 rows · 1"),
+        (1_500, 6_000, False, "25", "1,500 of about 6,000 rows"),
+        (6_000, 6_000, True, "99", "6,000 of 6,000 rows"),
+        (7_000, 6_000, False, "99", "7,000 rows"),
+    ],
+)
+def test_progress_is_the_sum_of_the_chunks_and_never_full_too_early(
+    alices: Client, alice: User, rows: int, of: int | None, exact: bool, percent: str | None, said: str
+) -> None:
+    running(alice, rows, of, exact)
+    page = listed(alices)
+    assert page.one("progress").attributes.get("value") == percent
+    assert said in page.one("td", cls="how").text
+    assert "rows/s" in page.text or not rows
+
+
+def test_row_says_what_a_retry_waits_for(alices: Client, alice: User) -> None:
+    export = running(alice, 10, 20)
+    text = "The database did not answer. Trying again in 10 s."
+    Event.objects.create(export=export, at=lifecycle.now(), kind="retry", text=text)
+    assert text not in listed(alices).text
+    Step.objects.filter(export=export, kind=StepKind.PLAN).update(state=StepState.WAITING, attempts=1)
+    assert text in listed(alices).text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_texts_and_nothing_else(alices: Client, alice: User, name: str) -> None:
+    for state in ExportState.values:
+        in_state(alice, state, name=name)
+    page = listed(alices)
+    assert set(names(page)) == {" ".join(name.split())}
+    assert not page.all("script")
+    assert not page.all("img")
+
+
+def test_cancelling_what_has_ended_is_said_and_not_done(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.READY, name="Old")
+    response = alices.post(f"/exports/{export.pk}/cancel", follow=True)
+    assert "“Old” had ended already." in read(response.content).text
+    export.refresh_from_db()
+    assert export.state == ExportState.READY
+
+
+def test_running_again_is_one_export_while_it_is_under_way(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.FAILED, name="N")
+    for _ in range(2):
+        assert alices.post(f"/exports/{export.pk}/again")["Location"] == "/exports/"
+    again = Export.objects.exclude(pk=export.pk).get()
+    assert (again.parent, again.name, again.recipe, again.state) == (export, "N", export.recipe, ExportState.QUEUED)
+
+
+def test_running_again_without_the_right_says_why_not(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.READY)
+    alice.groups.clear()
+    page = read(alices.post(f"/exports/{export.pk}/again", follow=True).content)
+    assert page.one("li", cls="bad").text == "You may not export Orders."
+    assert Export.objects.count() == 1
