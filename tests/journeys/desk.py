@@ -85,27 +85,24 @@ class Desk:
         )
         self.manage("shell", "-v0", "-c", code)
 
-    def start_dispatcher(self, name: str = "dispatcher") -> None:
-        self.processes.start(name, [sys.executable, "manage.py", "dispatch"])
+    @property
+    def address(self) -> str:
+        return self.env["EXPORTAPP_BASE_URL"]
+
+    def start_dispatcher(self, name: str = "dispatcher", **env: str) -> None:
+        self.processes.start(name, [sys.executable, "manage.py", "dispatch"], **env)
         wait_until(lambda: "ready" in self.processes.log(name), 30, "the dispatcher")
 
-    def start_worker(self, name: str = "worker", concurrency: int = 1) -> None:
+    def start_worker(self, name: str = "worker", concurrency: int = 1, **env: str) -> None:
         options = ["--without-heartbeat", "--without-gossip", "--without-mingle", "-O", "fair", "-l", "INFO"]
         argv = [BIN / "celery", "-A", "exportapp", "worker", "-c", str(concurrency), "-n", f"{name}@%h", *options]
-        self.processes.start(name, argv)
+        self.processes.start(name, argv, **env)
         wait_until(lambda: "ready." in self.processes.log(name), 30, "the worker")
 
-    def start_web(self, name: str = "web") -> None:
-        argv = [
-            BIN / "gunicorn",
-            "exportapp.wsgi",
-            "--worker-class",
-            "gthread",
-            "--threads",
-            "8",
-            "--no-control-socket",
-        ]
-        self.processes.start(name, [*argv, "--bind", f"127.0.0.1:{self.port}"])
+    def start_web(self, name: str = "web", **env: str) -> None:
+        argv = [BIN / "gunicorn", "exportapp.wsgi", "--worker-class", "gthread", "--threads", "8"]
+        argv += ["--no-control-socket", "--bind", f"127.0.0.1:{self.port}"]
+        self.processes.start(name, argv, **env)
         wait_until(lambda: "Booting worker" in self.processes.log(name), 30, "gunicorn")
 
     def ask(self, statement: str) -> list[list[str]]:

@@ -1,9 +1,11 @@
-"""A worker is killed in the middle of a chunk; the file is compared with the table, byte for byte."""
+"""A worker is killed, or asked to end, in the middle of a chunk; the file is compared with the table, byte for byte."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.journeys.desk import Desk
 from tests.services import MariaDB, RabbitMQ, wait_until
@@ -40,9 +42,13 @@ SELECT CONCAT(id, ',', IF(note IS NULL, '', CONCAT('"', REPLACE(note, '"', '""')
 """
 
 
-def test_chunk_of_a_killed_worker_is_done_by_another_and_the_file_is_whole(
-    mariadb: MariaDB, rabbitmq: RabbitMQ
-) -> None:
+RUNNING = "SELECT worker FROM exportapp_step WHERE kind = 'chunk' AND state = 'running' AND rows_done > 0"
+ENDED = "SELECT state FROM exportapp_export WHERE state IN ('ready', 'failed', 'cancelled')"
+
+
+@contextmanager
+def reading(mariadb: MariaDB, rabbitmq: RabbitMQ) -> Iterator[tuple[Desk, str, str]]:
+    """A desk whose worker is in the middle of its first chunk, with the export's id and the worker's name."""
     with Desk(mariadb, rabbitmq, DATASETS) as desk:
         mariadb.sql(TABLE, desk.source)
         desk.manage("migrate", "-v0")
@@ -50,15 +56,41 @@ def test_chunk_of_a_killed_worker_is_done_by_another_and_the_file_is_whole(
         export = desk.manage("run_export", "notes", "--user", "alice", "--no-wait").strip()
         desk.start_dispatcher()
         desk.start_worker()
+        [[worker]] = wait_until(lambda: desk.ask(RUNNING), 60, "a chunk that has read its first rows")
+        yield desk, export, worker
 
-        running = "SELECT worker FROM exportapp_step WHERE kind = 'chunk' AND state = 'running' AND rows_done > 0"
-        [[worker]] = wait_until(lambda: desk.ask(running), 60, "a chunk that has read its first rows")
+
+def queries_on(mariadb: MariaDB) -> str:
+    return mariadb.sql("SELECT info FROM information_schema.processlist WHERE info LIKE '/* exportapp export=%'")
+
+
+def assert_whole(desk: Desk, export: str) -> None:
+    [[state]] = wait_until(lambda: desk.ask(ENDED), 120, "the end of the export")
+    assert state == "ready"
+    expected = '"id","note","price","at"\r\n' + desk.mariadb.sql(CSV_BY_SQL, desk.source)
+    assert desk.file(export) == expected.encode()
+
+
+def test_chunk_of_a_killed_worker_is_done_by_another_and_the_file_is_whole(
+    mariadb: MariaDB, rabbitmq: RabbitMQ
+) -> None:
+    with reading(mariadb, rabbitmq) as (desk, export, worker):
         os.kill(int(worker.rpartition(":")[2]), signal.SIGKILL)
-
-        ended = "SELECT state FROM exportapp_export WHERE state IN ('ready', 'failed', 'cancelled')"
-        [[state]] = wait_until(lambda: desk.ask(ended), 120, "the end of the export")
-        assert state == "ready"
+        assert_whole(desk, export)
         assert desk.ask("SELECT COUNT(*) FROM exportapp_event WHERE kind = 'taken back'") == [["1"]]
         assert desk.ask("SELECT MAX(crashes) FROM exportapp_step") == [["1"]]
-        expected = '"id","note","price","at"\r\n' + mariadb.sql(CSV_BY_SQL, desk.source)
-        assert desk.file(export) == expected.encode()
+
+
+def test_worker_that_is_asked_to_end_hands_its_chunk_over_and_spends_no_attempt(
+    mariadb: MariaDB, rabbitmq: RabbitMQ
+) -> None:
+    with reading(mariadb, rabbitmq) as (desk, export, _):
+        desk.processes.term("worker")
+        wait_until(lambda: desk.processes.ended("worker"), 30, "the end of the worker")
+        assert desk.ask("SELECT COUNT(*) FROM exportapp_step WHERE state = 'running'") == [["0"]]
+        assert not desk.ask(ENDED)
+        wait_until(lambda: not queries_on(mariadb), 10, "the query of the chunk to leave the server")
+        desk.start_worker("worker after the deploy")
+        assert_whole(desk, export)
+        assert desk.ask("SELECT MAX(crashes), MAX(attempts) FROM exportapp_step") == [["0", "1"]]
+        assert desk.ask("SELECT COUNT(*) FROM exportapp_event WHERE kind IN ('taken back', 'retry')") == [["0"]]

@@ -30,8 +30,8 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, argv: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-        """Start a process. A name may be used again once its process has ended; its log file goes on."""
+    def start(self, name: str, argv: Sequence[str | Path], **env: str) -> subprocess.Popen[bytes]:
+        """Start a process, with `env` of its own. A name may be used again once its process has ended; its log goes on."""
         if name in self._running and self._running[name].poll() is None:
             raise RuntimeError(f"{name} is running already")
         with self._log_file(name).open("ab") as log:
@@ -40,7 +40,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._env,
+                env=self._env | env,
                 cwd=self.cwd,
                 start_new_session=True,
             )
@@ -51,6 +51,9 @@ class Processes:
     def term(self, name: str) -> None:
         """SIGTERM to the main process alone, as a supervisor does; does not wait."""
         self._running[name].terminate()
+
+    def ended(self, name: str) -> bool:
+        return self._running[name].poll() is not None
 
     def kill(self, name: str, main_only: bool = False) -> None:
         """SIGKILL to the process and all its children (power cut), or to the main one alone (OOM killer)."""

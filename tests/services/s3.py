@@ -40,12 +40,14 @@ class S3Server(Server):
         self.client().create_bucket(Bucket=name)
         return name
 
+    def keys(self, bucket: str) -> list[str]:
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Every object of a bucket with its content."""
         client = self.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}
 
 
 class Moto(S3Server):
