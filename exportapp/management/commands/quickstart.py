@@ -24,7 +24,7 @@ from django.db.models import Sum
 
 from exportapp import datasets, lifecycle, storage
 from exportapp.engine.specs import Recipe
-from exportapp.models import Export, ExportState
+from exportapp.models import UNFINISHED, Export, ExportState
 from exportapp.sample import write_shop
 
 HOST = "127.0.0.1"
@@ -86,10 +86,10 @@ class Command(BaseCommand):
                 time.sleep(0.05)
 
     def _first_export(self, children: dict[str, subprocess.Popen[bytes]]) -> Export | None:
-        ready = Export.objects.filter(state=ExportState.READY).first()
         dataset = datasets.catalogue().datasets.get("orders")
-        if ready or dataset is None or dataset.source != "shop":
-            return ready
+        done = Export.objects.filter(request_key=FIRST_KEY).exclude(state__in=UNFINISHED).exists()
+        if done or dataset is None or dataset.source != "shop":
+            return Export.objects.filter(state=ExportState.READY).first()
         self._say("Making a first export: the orders of all time, as CSV")
         columns = tuple(column.name for column in dataset.columns)
         recipe = Recipe("orders", columns, start="2023-11-01", end="2026-11-01")
@@ -100,15 +100,15 @@ class Command(BaseCommand):
             request_key=FIRST_KEY,
             name="All orders, a first export",
         )
-        told = -1
+        told = 0
         while export.unfinished:
             _all_alive(children)
             time.sleep(0.2)
+            export.refresh_from_db()
             rows = export.steps.aggregate(rows=Sum("rows_done"))["rows"] or 0
             if rows != told:
-                self._say(f"  {rows:,} of {export.rows_estimated or 0:,} rows")
+                self._say(f"  {rows:,} of {export.rows_estimated:,} rows")
                 told = rows
-            export.refresh_from_db()
         if export.state != ExportState.READY:
             raise CommandError(export.error or "The first export was not finished.")
         return export
