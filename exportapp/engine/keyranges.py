@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column, Key, KeyRange, KeyValue
 
 
@@ -16,13 +17,26 @@ def cut(first: int, last: int, parts: int) -> tuple[KeyRange, ...]:
 
 
 def key_of(columns: tuple[Column, ...], raw: tuple[bytes | None, ...]) -> Key:
-    """The raw key values of a row as JSON can hold them: integers, texts, and hex for binary ones."""
+    """The raw key values of a row as JSON can hold them: integers, texts, and hex for binary ones.
+
+    Raises a permanent ExportError for values that no key range could name.
+    """
     return tuple(_value(column, value) for column, value in zip(columns, raw, strict=True))
 
 
 def _value(column: Column, raw: bytes | None) -> KeyValue:
     if raw is None:
-        raise ValueError(f"the key column {column.name} holds NULL")
-    if column.type == "integer":
-        return int(raw)
-    return raw.hex() if column.type == "binary" else raw.decode()
+        raise null_key(column.name)
+    try:
+        if column.type == "integer":
+            return int(raw)
+        return raw.hex() if column.type == "binary" else raw.decode()
+    except ValueError as error:
+        raise ExportError(f"The key column {column.name} is declared as {column.type} but holds something else. An "
+                          "operator has to correct the dataset.", permanent=True, detail=str(error)) from error  # fmt: skip
+
+
+def null_key(name: str) -> ExportError:
+    """A row whose key holds NULL lies in no range: it would be missing from the file without a word."""
+    return ExportError(f"The key ({name}) of some rows holds NULL, so that they would be left out. An operator has to "
+                       "choose another key for this dataset, or none.", permanent=True)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from exportapp.engine.specs import Column, Condition, Key, KeyRange, Query
 
@@ -50,8 +51,12 @@ def _compare(operator: str) -> Callable[[Dialect, Condition], tuple[str, Values]
 
 
 def _marker(dialect: Dialect, column: Column, value: object) -> str:
-    # A decimal bound as text is compared as a float by MySQL and as a text by SQLite; the cast keeps it a number.
-    return f"CAST({dialect.mark} AS DECIMAL(65,30))" if column.type == "decimal" else dialect.mark
+    # A decimal bound as text is compared as a float by MySQL and as a text by SQLite; the cast keeps it a number. Its
+    # scale is the value's own: one of 30 would leave 35 digits before the point, and cut a longer number to nines.
+    if column.type != "decimal":
+        return dialect.mark
+    places = len(f"{Decimal(str(value)):f}".partition(".")[2])
+    return f"CAST({dialect.mark} AS DECIMAL(65,{min(places, 30)}))"
 
 
 def _contains(dialect: Dialect, condition: Condition) -> tuple[str, Values]:
@@ -106,6 +111,14 @@ def where(dialect: Dialect, query: Query, key_range: KeyRange) -> tuple[str, Val
         parts.append(key_after(dialect, query.key, key_range.upto, inclusive_below=True))
     clause = " WHERE " + " AND ".join(text for text, _ in parts) if parts else ""
     return clause, [value for _, values in parts for value in values]
+
+
+def with_null_key(dialect: Dialect, query: Query) -> tuple[str, Values]:
+    """A SELECT that gives a row if any row of the query has NULL in its key."""
+    clause, values = where(dialect, query, KeyRange())
+    nulls = " OR ".join(f"{dialect.column(column)} IS NULL" for column in query.key)
+    both = f"{clause} AND ({nulls})" if clause else f" WHERE {nulls}"
+    return f"SELECT 1 FROM {source(dialect, query)}{both} LIMIT 1", values
 
 
 def source(dialect: Dialect, query: Query) -> str:

@@ -1,4 +1,4 @@
-"""CSV by RFC 4180, in UTF-8: texts are always quoted, so that NULL (nothing) and '' (two quotes) stay apart."""
+"""CSV by RFC 4180, in UTF-8: what may be empty is always quoted, so that NULL (nothing) and '' (two quotes) stay apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from exportapp.engine.encoders.templates import RowTemplates
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, Row
 
-BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean", "binary"}  # never hold a comma, a quote or a line end
+BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no comma, quote or line end in them
 
 
 class CSVEncoder:

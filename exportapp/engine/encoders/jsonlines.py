@@ -52,7 +52,7 @@ def _number(raw: bytes) -> bytes:
 
 
 def _boolean(raw: bytes) -> bytes:
-    return {b"0": b"false", b"1": b"true"}.get(raw, raw)
+    return {b"0": b"false", b"1": b"true"}.get(raw) or _number(raw)
 
 
 def _binary(raw: bytes) -> bytes:
@@ -61,28 +61,19 @@ def _binary(raw: bytes) -> bytes:
 
 def _json(raw: bytes) -> bytes:
     try:
-        value = json.loads(raw, parse_float=_Digits, parse_int=_Digits, parse_constant=_refuse)
-    except ValueError:
+        json.loads(raw.decode(), parse_float=str, parse_int=str, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return _text(raw)
-    return _dump(value).encode()
+    # Embedded as it was written: parsed and written anew, digits, repeated names and escapes would change. In JSON that
+    # was accepted, a line end stands between the values alone.
+    return raw.strip().translate(_ONE_LINE)
 
 
-class _Digits(str):
-    """A number inside a JSON column, kept as the digits that it was written with."""
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-
-def _dump(value: object) -> str:
-    if isinstance(value, _Digits):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{encode_basestring(str(key))}:{_dump(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_dump, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 _WRITERS: dict[str, Callable[[bytes], bytes]] = {

@@ -19,7 +19,8 @@ class Reader(Protocol):
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
         """Batches of raw rows in key order: the query's columns, then its key columns. Raises ExportError.
 
-        A batch is bounded in rows and, where the source tells how wide its columns may be, in bytes.
+        A batch is bounded in rows and, where the source tells how wide its columns may be, in bytes. Left half-way, it
+        ends the connection: what remains is never read.
         """
 
     def typed(self, query: Query) -> tuple[Column, ...]:

@@ -10,16 +10,17 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import MySQLdb as MySQLdb
 from MySQLdb import _mysql
-from MySQLdb.constants import FIELD_TYPE
+from MySQLdb.constants import FIELD_TYPE, FLAG
 
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
-from exportapp.engine.keyranges import cut, key_of
+from exportapp.engine.keyranges import cut, key_of, null_key
 from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
 
@@ -37,9 +38,10 @@ SESSION = (
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 2000
 
-REFUSED = {1044, 1045, 1049, 1142, 1143, 1227}
-CHANGED = {1054, 1064, 1146}
+REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
+CHANGED = {1054, 1064, 1146, 1356}
 FULL = {1040, 1203, 1226}
+UNEXPLAINED = {1142, 1143, 1345}  # EXPLAIN of a view wants SHOW VIEW and the rights on its tables; reading it does not
 
 _NUMBERS = {
     FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.LONG,
@@ -58,11 +60,11 @@ def connect(url: str) -> Any:
 
     `unix_socket=` and `ssl_ca=` are the query parameters that are understood.
     """
-    parts = urlsplit(url)
+    parts, port = _split(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     arguments: dict[str, Any] = {
         "host": parts.hostname or "127.0.0.1",
-        "port": parts.port or 3306,
+        "port": port,
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
         "database": unquote(parts.path.lstrip("/")),
@@ -79,6 +81,15 @@ def connect(url: str) -> Any:
     return connection
 
 
+def _split(url: str) -> tuple[SplitResult, int]:
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port or 3306
+    except ValueError:  # its message may hold a piece of the password: a # or / in it ends the address there
+        hint = "the address is not understood; special characters in user and password have to be percent-encoded"
+        raise MySQLdb.OperationalError(2005, hint) from None
+
+
 class MySQLReader:
     """One session on a MySQL or MariaDB server; see readers.base.Reader."""
 
@@ -90,6 +101,8 @@ class MySQLReader:
                 self._connection.query(statement)
         self._thread = self._connection.thread_id()
         self._types: dict[str, int] = {}
+        self._flags: dict[str, int] = {}
+        self._streaming = False
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         with _explained():
@@ -98,6 +111,7 @@ class MySQLReader:
             rows, exact = self._estimate(base, values, comment)
             if not query.key:
                 return Plan((KeyRange(),), rows, exact)
+            self._check_key(query, comment)
             last = self._edge(query, base, values, comment, "MAX")
             if last is None:
                 return Plan((KeyRange(),), 0, True)
@@ -108,12 +122,26 @@ class MySQLReader:
             low, high = (int(key_of(query.key, edge or last)[0]) for edge in (first, last))
             return Plan(cut(low, high, parts), rows, exact)
 
+    def _check_key(self, query: Query, comment: str) -> None:
+        self._learn(query)
+        # Only those: a date that is NOT NULL "is NULL" when it is 0000-00-00 (MySQL manual, "Comparison Functions").
+        nullable = tuple(column for column in query.key if not self._flags[column.name] & FLAG.NOT_NULL)
+        if nullable:
+            statement, values = sql.with_null_key(DIALECT, replace(query, key=nullable))
+            if self._rows(sql.comment(comment) + statement, values):
+                raise null_key(", ".join(column.name for column in nullable))
+
     def _estimate(self, base: str, values: sql.Values, comment: str) -> tuple[int, bool]:
         counted = f"{sql.comment(comment)}SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted"
         [[text]] = self._rows(counted, values)
         if (rows := int(text)) <= COUNT_LIMIT:
             return rows, True
-        result = self._query(f"EXPLAIN SELECT 1 {base}", values, stream=False)
+        try:
+            result = self._query(f"EXPLAIN SELECT 1 {base}", values, stream=False)
+        except MySQLdb.Error as error:
+            if error.args[0] not in UNEXPLAINED:
+                raise
+            return rows, False
         names = [field[0].lower() for field in result.describe()]
         plan = result.fetch_row(0, 0)
         return max(rows, int(plan[0][names.index("rows")] or 0)), False
@@ -140,6 +168,11 @@ class MySQLReader:
         quoted = ", ".join(DIALECT.column(Column(name)) for name in names)
         result = self._query(f"SELECT {quoted} FROM {sql.source(DIALECT, query)} LIMIT 0", [], stream=False)
         self._types = {name: field[1] for name, field in zip(names, result.describe(), strict=True)}
+        self._flags = dict(zip(names, result.field_flags(), strict=True))
+        if listed := [column.name for column in query.key if self._flags[column.name] & (FLAG.ENUM | FLAG.SET)]:
+            # Ordered by the places of its words, compared by their letters: ranges would lose rows.
+            raise ExportError(f"The key column {listed[0]} is an ENUM or SET, which cannot be cut into ranges. An "
+                              "operator has to choose another key for this dataset, or none.", permanent=True)  # fmt: skip
 
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
         with _explained():
@@ -149,10 +182,16 @@ class MySQLReader:
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
             result = self._query(sql.comment(comment) + statement, values, stream=True)
+            self._streaming = True
             floats = [index for index, column in enumerate(columns) if self._types[column.name] == FIELD_TYPE.FLOAT]
             size = _batch_rows(result)
-            while batch := result.fetch_row(size, 0):
-                yield [_with_floats(row, floats) for row in batch] if floats else list(batch)
+            try:
+                while batch := _fetch(result, size):
+                    yield [_with_floats(row, floats) for row in batch] if floats else batch
+            except GeneratorExit:
+                self._cut()  # else freeing the result would read it to its end
+                raise
+            self._streaming = False
 
     def _expression(self, column: Column) -> str:
         return _EXPRESSIONS.get(self._types[column.name], "{0}").format(DIALECT.column(column))
@@ -163,6 +202,9 @@ class MySQLReader:
     def _query(self, statement: str, values: sql.Values, *, stream: bool) -> Any:
         parts = statement.encode().split(b"\0")
         literals = [self._literal(value) for value in values]
+        if len(parts) != len(literals) + 1:
+            raise ExportError("The dataset's names or its query hold a NUL character. An operator has to correct them.",
+                              permanent=True, detail=repr(statement))  # fmt: skip
         filled = b"".join(part + literal for part, literal in zip(parts, [*literals, b""], strict=True))
         self._connection.query(filled)
         return self._connection.use_result() if stream else self._connection.store_result()
@@ -184,21 +226,37 @@ class MySQLReader:
         self._cut()
 
     def close(self) -> None:
-        # Freeing a half-read result would read it to its end; with the socket shut it cannot.
-        self._cut()
+        # Only a half-read result is cut off: a server counts and logs connections that end without a word.
+        if self._streaming:
+            self._cut()
         with contextlib.suppress(MySQLdb.Error):
             self._connection.close()
 
     def _cut(self) -> None:
         with contextlib.suppress(OSError, MySQLdb.Error):
             with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                # Closed without lingering it is reset. An orderly end leaves a server that waits to send on the query,
+                # its locks and its connection, until TCP gives up minutes later.
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 wire.shutdown(socket.SHUT_RDWR)
 
 
 def _batch_rows(result: Any) -> int:
     """As many rows as fit BATCH_BYTES even if every value is as long as its type allows."""
-    widest = sum(field[3] or 0 for field in result.describe())
+    widest: int = sum(field[3] % (1 << 32) for field in result.describe())  # the driver gives LONGTEXT's 4 GiB as -1
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
+
+
+def _fetch(result: Any, step: int) -> list[Row]:
+    """A batch, fetched `step` rows at a time: values are mostly far shorter than their type allows."""
+    batch: list[Row] = list(result.fetch_row(step, 0))
+    size = 0
+    while step < BATCH_ROWS and len(batch) % step == 0:
+        size += sum(len(value) for row in batch[-step:] for value in row if value)
+        if len(batch) + step > BATCH_ROWS or size >= BATCH_BYTES or not (more := result.fetch_row(step, 0)):
+            break
+        batch += more
+    return batch
 
 
 def _typed(column: Column, server_type: int) -> Column:

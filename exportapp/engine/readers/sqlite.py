@@ -6,17 +6,20 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
-from exportapp.engine.keyranges import cut, key_of
-from exportapp.engine.specs import Column, KeyRange, Plan, Query, Row
+from exportapp.engine.keyranges import cut, key_of, null_key
+from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
 
-DIALECT = sql.Dialect(quote='"', mark="?")
+# Not the standard's double quotes: in them SQLite takes the name of a missing column for a text, and gives that.
+DIALECT = sql.Dialect(quote="`", mark="?")
 BATCH_ROWS = 2000
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MOMENT = re.compile(rb"[-+0-9:. TZ]+")
 
 
 def path_of(url: str) -> str:
@@ -33,6 +36,9 @@ class SQLiteReader:
                 f"file:{quote(path_of(url))}?mode=ro", uri=True, timeout=20, check_same_thread=False
             )
             self._connection.text_factory = bytes
+        self._killed = False
+        # Not interrupt(): that reaches a statement at work, and is lost on one that is about to start.
+        self._connection.set_progress_handler(lambda: self._killed, 10_000)
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         with _explained():
@@ -42,6 +48,8 @@ class SQLiteReader:
             [[rows]] = self._connection.execute(f"SELECT COUNT(*) {base}", values).fetchall()
             if not query.key:
                 return Plan((KeyRange(),), rows, True)
+            if self._connection.execute(*sql.with_null_key(DIALECT, query)).fetchone():
+                raise null_key(", ".join(column.name for column in query.key))
             last = self._edge(query, base, values, " DESC")
             if last is None:
                 return Plan((KeyRange(),), 0, True)
@@ -67,11 +75,16 @@ class SQLiteReader:
             statement = f"SELECT {names} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
             cursor = self._connection.execute(statement, values)
             converters = [_CONVERTERS.get(column.type, _text)(column) for column in columns]
-            while batch := cursor.fetchmany(BATCH_ROWS):
+            while batch := self._fetch(cursor):
                 yield [tuple(convert(value) for convert, value in zip(converters, row)) for row in batch]  # noqa: B905
 
+    def _fetch(self, cursor: sqlite3.Cursor) -> list[Any]:
+        if self._killed:
+            raise sqlite3.OperationalError("interrupted")
+        return cursor.fetchmany(BATCH_ROWS)
+
     def kill(self) -> None:
-        self._connection.interrupt()
+        self._killed = True
 
     def close(self) -> None:
         self._connection.close()
@@ -91,14 +104,14 @@ def _text(column: Column) -> Converter:
     return convert
 
 
-def _number(column: Column) -> Converter:
+def _checked(word: str, pattern: re.Pattern[bytes], column: Column) -> Converter:
     def convert(value: Any) -> bytes | None:
         if value is None:
             return None
-        if isinstance(value, bytes) and _NUMBER.fullmatch(value):
+        if isinstance(value, bytes) and pattern.fullmatch(value):
             return value
         if isinstance(value, bytes):
-            raise ExportError(f"The column {column.name} is declared as a number but holds a text. An operator has "
+            raise ExportError(f"The column {column.name} is declared as a {word} but holds a text. An operator has "
                               "to declare it as text.", permanent=True)  # fmt: skip
         return f"{value:.{column.scale}f}".encode() if column.scale is not None else repr(value).encode()
 
@@ -106,10 +119,8 @@ def _number(column: Column) -> Converter:
 
 
 _CONVERTERS: dict[str, Callable[[Column], Converter]] = {
-    "integer": _number,
-    "decimal": _number,
-    "float": _number,
-    "boolean": _number,
+    **dict.fromkeys(NUMBER_TYPES | {"boolean"}, partial(_checked, "number", _NUMBER)),
+    **dict.fromkeys(MOMENT_TYPES, partial(_checked, "time", _MOMENT)),
 }
 
 
@@ -117,6 +128,9 @@ _CONVERTERS: dict[str, Callable[[Column], Converter]] = {
 def _explained() -> Iterator[None]:
     try:
         yield
+    except OverflowError as error:
+        raise ExportError("A number in the conditions is too large for this database.",
+                          permanent=True, detail=f"SQLite: {error}") from error  # fmt: skip
     except sqlite3.Error as error:
         missing = "no such" in str(error) or "unable to open" in str(error)
         sentence = (

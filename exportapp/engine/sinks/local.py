@@ -52,7 +52,8 @@ class LocalStore:
         path = self.path(prefix)
         with _explained():
             if path.is_dir():
-                shutil.rmtree(path)
+                with contextlib.suppress(FileNotFoundError):  # somebody else is deleting it, too
+                    shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # the folder goes with its last file

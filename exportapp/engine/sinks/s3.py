@@ -80,7 +80,9 @@ class S3Store:
             uploads = self.client.get_paginator("list_multipart_uploads")
             for page in uploads.paginate(Bucket=self.bucket, Prefix=self.key(prefix)):
                 for upload in page.get("Uploads", []):
-                    self._abort(upload["Key"], upload["UploadId"])
+                    # S3 compares letters and knows no folders: the prefix "a" finds the uploads of "ab/file" as well.
+                    if f"{upload['Key']}/".startswith(f"{self.key(prefix)}/"):
+                        self._abort(upload["Key"], upload["UploadId"])
 
     def _abort(self, key: str, upload: str) -> None:
         with contextlib.suppress(self.client.exceptions.NoSuchUpload):
@@ -112,6 +114,7 @@ class S3Sink:
         self._upload = ""
         self._parts: list[dict[str, Any]] = []
         self._size = 0
+        self._finishing = False
 
     def write(self, data: bytes) -> None:
         self._buffer += data
@@ -133,6 +136,7 @@ class S3Sink:
             self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
 
     def finish(self) -> None:
+        self._finishing = True
         with _explained():
             if not self._upload:
                 self._client.put_object(**self._place, Body=bytes(self._buffer))
@@ -152,6 +156,9 @@ class S3Sink:
         with contextlib.suppress(ClientError, BotoCoreError):
             if self._upload:
                 self._client.abort_multipart_upload(**self._place, UploadId=self._upload)
+        with contextlib.suppress(ClientError, BotoCoreError):
+            if self._finishing:  # it may have been stored all the same, whatever was answered
+                self._client.delete_object(**self._place)
 
 
 @contextlib.contextmanager

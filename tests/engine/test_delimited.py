@@ -1,0 +1,108 @@
+"""CSV: golden bytes by RFC 4180, and Python's own csv module as an independent reader."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+
+import pytest
+
+from exportapp.engine.encoders.delimited import CSVEncoder
+from exportapp.engine.specs import Column, Row
+from tests.engine.scenes import a_decimal, a_text, an_integer, columns, plain_text, random_rows, some_bytes
+
+
+def csv_of(names: str, *rows: Row) -> bytes:
+    return CSVEncoder(columns(names)).encode(rows)
+
+
+def read_back(data: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+
+
+def test_the_header_is_quoted_and_its_quotes_are_doubled() -> None:
+    names = ("id", 'say "hi"', "a,b\r\nc", "größe 🦀", "%s")
+    header = CSVEncoder([Column(name) for name in names]).start()
+    assert header == '"id","say ""hi""","a,b\r\nc","größe 🦀","%s"\r\n'.encode()
+    assert read_back(header) == [list(names)]
+
+
+def test_texts_are_quoted_numbers_and_times_are_bare() -> None:
+    row = (b"ann", b"7", b"-1.50", b"1e+20", b"1", b"2024-02-29", b"2024-02-29 10:00:00.5", b"-838:59:59", b'{"a":1}')
+    names = "a b:integer c:decimal d:float e:boolean f:date g:datetime h:time i:json"
+    golden = b'"ann",7,-1.50,1e+20,1,2024-02-29,2024-02-29 10:00:00.5,-838:59:59,"{""a"":1}"\r\n'
+    assert csv_of(names, row) == golden
+
+
+def test_every_digit_stays() -> None:
+    digits = b"12345678901234567890123456789012345.123456789012345678901234567890"
+    assert csv_of("a:decimal b:integer", (digits, b"18446744073709551615")) == digits + b",18446744073709551615\r\n"
+
+
+def test_null_and_empty_text_stay_apart() -> None:
+    assert csv_of("a b:integer c", (b"", None, None), (None, b"0", b"")) == b'"",,\r\n,0,""\r\n'
+
+
+def test_null_and_empty_binary_stay_apart() -> None:
+    assert csv_of("a:binary b", (b"", b"x"), (None, b"x")) == b'"","x"\r\n,"x"\r\n'
+
+
+@pytest.mark.parametrize("kind", ["text", "binary"])
+def test_a_column_by_itself_makes_no_empty_line(kind: str) -> None:
+    assert csv_of(f"a:{kind}", (None,), (b"",)) == b'\\N\r\n""\r\n'
+
+
+def test_a_text_that_looks_like_the_null_mark_is_quoted() -> None:
+    assert csv_of("a", (None,), (b"\\N",)) == b'\\N\r\n"\\N"\r\n'
+
+
+def test_quotes_are_doubled_and_commas_line_ends_and_emoji_kept() -> None:
+    assert csv_of("a b", (b'a,"b"', "x\r\ny\n🦀".encode())) == '"a,""b""","x\r\ny\n🦀"\r\n'.encode()
+
+
+def test_one_value_with_a_quote_changes_no_other_row_of_its_batch() -> None:
+    assert csv_of("a b", (b"x", None), (b'"', b"y"), (None, b"z")) == b'"x",\r\n"""","y"\r\n,"z"\r\n'
+
+
+def test_binary_is_base64() -> None:
+    assert csv_of("a:binary b:integer", (b'\x00"\n\xff', b"1")) == b'"ACIK/w==",1\r\n'
+
+
+def test_text_that_is_no_utf8_passes_byte_by_byte() -> None:
+    assert csv_of("a", (b"\xff\xfe%",)) == b'"\xff\xfe%"\r\n'
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_pythons_csv_module_reads_back_what_was_written(seed: int) -> None:
+    rows = random_rows(seed, (a_text, an_integer, a_decimal, plain_text, some_bytes))
+    encoder = CSVEncoder(columns("a b:integer c:decimal d e:binary"))
+    meant = [[*map(_text, row[:4]), base64.b64encode(row[4] or b"").decode()] for row in rows]
+    assert read_back(encoder.start() + encoder.encode(rows)) == [list("abcde"), *meant]
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode()
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_whole_batch_gives_the_bytes_of_a_plain_loop(seed: int, width: int) -> None:
+    rows = random_rows(seed, (plain_text, an_integer, a_text)[:width])
+    encoder = CSVEncoder(columns("a b:integer c")[:width])
+    assert encoder.encode(rows) == b"".join(_plainly(row) for row in rows)
+
+
+def _plainly(row: Row) -> bytes:
+    null = b"\\N" if len(row) == 1 else b""
+    fields = [null if value is None else b'"' + value.replace(b'"', b'""') + b'"' for value in row]
+    if len(row) > 1:
+        fields[1] = row[1] or b""
+    return b",".join(fields) + b"\r\n"
+
+
+def test_batches_join_to_the_whole() -> None:
+    rows = random_rows(7, (a_text, an_integer))
+    encoder = CSVEncoder(columns("a b:integer"))
+    assert encoder.encode(rows[:20]) + encoder.encode([]) + encoder.encode(rows[20:]) == encoder.encode(rows)
+    assert encoder.finish() == b""

@@ -1,0 +1,275 @@
+"""The MySQL reader on a real server: plans and ranges that lose no row, batches bounded in bytes, results left half-way."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from exportapp.engine.chunks import write_piece
+from exportapp.engine.errors import ExportError
+from exportapp.engine.keyranges import key_of
+from exportapp.engine.readers import mysql, open_reader
+from exportapp.engine.readers.mysql import MySQLReader
+from exportapp.engine.sinks.memory import MemoryStore
+from exportapp.engine.specs import ChunkSpec, Column, Condition, KeyRange, Plan, Query
+from tests.engine.scenes import columns, query, rows_of
+from tests.engine.servers import ROWS_A_MILLION, Database, url_of_user
+from tests.services import wait_until
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+
+def plan_of(reader: MySQLReader, wanted: Query, rows: int = 10) -> Plan:
+    return reader.plan(wanted, rows, "test")
+
+
+@pytest.fixture
+def numbers(database: Database) -> None:
+    database.sql("CREATE TABLE t (id INT PRIMARY KEY, at DATETIME, name VARCHAR(9), INDEX (at), INDEX (name));"
+                 "INSERT INTO t SELECT CAST(seq AS SIGNED) - 10, '2024-01-01' + INTERVAL seq DAY, CONCAT('n', seq % 7)"
+                 "FROM seq_0_to_99")  # fmt: skip
+
+
+def test_a_plan_counts_the_rows_and_cuts_their_keys(numbers: None, reader: MySQLReader) -> None:
+    plan = plan_of(reader, query("t", "name", "id:integer"), 30)
+    edges = [(-11,), (14,), (39,), (64,), (89,)]
+    assert plan == Plan(tuple(map(KeyRange, edges, edges[1:])), 100, True)
+
+
+def test_the_ranges_of_a_plan_hold_every_row_once(numbers: None, reader: MySQLReader) -> None:
+    wanted = query("t", "id:integer", "id:integer")
+    ranges = plan_of(reader, wanted, 7).ranges
+    ids = [int(row[0] or 0) for one in ranges for row in rows_of(reader, wanted, one.after, one.upto)]
+    assert ids == list(range(-10, 90))
+
+
+def test_a_plan_looks_only_at_the_range_of_time_that_is_meant(numbers: None, reader: MySQLReader) -> None:
+    at = Column("at", "datetime")
+    conditions = (Condition(at, "ge", ("2024-01-11 00:00:00",)), Condition(at, "lt", ("2024-01-16 00:00:00",)))
+    plan = plan_of(reader, query("t", "id", "id:integer", conditions=conditions))
+    assert plan == Plan((KeyRange((-1,), (4,)),), 5, True)
+
+
+def test_beyond_the_limit_of_counting_the_server_estimates(
+    numbers: None, reader: MySQLReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "COUNT_LIMIT", 99)
+    plan = plan_of(reader, query("t", "id", "id:integer"))
+    assert not plan.exact
+    assert plan.rows >= 100
+    monkeypatch.setattr(mysql, "COUNT_LIMIT", 100)
+    assert plan_of(reader, query("t", "id", "id:integer")).exact
+
+
+@pytest.mark.parametrize("grant", ["SELECT", "SELECT, SHOW VIEW"])
+def test_a_view_that_the_server_does_not_explain_is_planned_all_the_same(
+    numbers: None, database: Database, monkeypatch: pytest.MonkeyPatch, grant: str
+) -> None:
+    monkeypatch.setattr(mysql, "COUNT_LIMIT", 49)
+    database.sql("CREATE VIEW v AS SELECT id, name FROM t")
+    with open_reader(url_of_user(database, "viewer", grant=grant, table="v")) as reader:
+        plan = reader.plan(query("v", "name", "id:integer"), 10, "test")
+    assert not plan.exact
+    assert plan.rows >= 50
+    assert plan.ranges[-1].upto == (89,)
+
+
+@pytest.mark.parametrize(
+    ("key", "last"), [("name", ("n6",)), ("name id:integer", ("n6", 87)), ("at:datetime", ("2024-04-09 00:00:00",))]
+)
+def test_other_keys_are_one_range_up_to_the_last(
+    numbers: None, reader: MySQLReader, key: str, last: tuple[str | int, ...]
+) -> None:
+    assert plan_of(reader, query("t", "id", key)).ranges == (KeyRange(None, last),)
+
+
+def test_without_a_key_or_rows_all_is_one_open_range(numbers: None, database: Database, reader: MySQLReader) -> None:
+    database.sql("CREATE TABLE nothing (id INT PRIMARY KEY)")
+    assert plan_of(reader, query("t", "id")) == Plan((KeyRange(),), 100, True)
+    for key in ("", "id:integer", "id:integer id:integer"):
+        assert plan_of(reader, query("nothing", "id", key)) == Plan((KeyRange(),), 0, True)
+
+
+WITH_NULL = "CREATE TABLE t (a INT, b VARCHAR(9) NOT NULL); INSERT INTO t VALUES (1, 'x'), (NULL, 'y')"
+
+
+@pytest.mark.parametrize("key", ["a:integer", "b a:integer"])
+def test_a_key_that_holds_null_is_refused_because_its_row_would_be_lost(
+    database: Database, reader: MySQLReader, key: str
+) -> None:
+    database.sql(WITH_NULL)
+    with pytest.raises(ExportError, match="holds NULL") as caught:
+        plan_of(reader, query("t", "a", key))
+    assert caught.value.permanent
+
+
+def test_null_beside_the_key_or_in_rows_that_are_not_meant_does_no_harm(
+    database: Database, reader: MySQLReader
+) -> None:
+    database.sql(WITH_NULL)
+    others = Condition(Column("b"), "eq", ("x",))
+    assert plan_of(reader, query("t", "a", "b")).rows == 2
+    assert plan_of(reader, query("t", "a", "a:integer", conditions=(others,))) == Plan((KeyRange((0,), (1,)),), 1, True)
+
+
+def test_a_zero_date_in_a_key_is_not_taken_for_null(database: Database, reader: MySQLReader) -> None:
+    database.sql("SET sql_mode=''; CREATE TABLE t (day DATE NOT NULL, a INT); INSERT INTO t VALUES ('0000-00-00', 1)")
+    assert plan_of(reader, query("t", "a", "day:date a:integer")).ranges == (KeyRange(None, ("0000-00-00", 1)),)
+
+
+# --- keys and cuts ----------------------------------------------------------------------------------------------------
+
+WORDS = (
+    "('a',1),('a',2),('B',1),('ä',3),('Å',4),('z',1),('ß',1),('ss',2),('🦀',1),('🐙',2),('',1),('a b',1),('a-b',1),"
+    "('%',1),(x'27',1)"
+)
+KEYS = [
+    ("k VARCHAR(9) COLLATE utf8mb4_general_ci, n INT", "k n:integer", WORDS),
+    ("k VARCHAR(9) COLLATE utf8mb4_unicode_ci, n INT", "k n:integer", WORDS),
+    ("k VARCHAR(9) COLLATE utf8mb4_bin, n INT", "k n:integer", WORDS),
+    ("k VARCHAR(9) COLLATE utf8mb4_unicode_nopad_ci, n INT", "k", "('a',1),('a ',2),('B',3),('ä  ',4),('b ',5)"),
+    ("k VARCHAR(9) CHARACTER SET latin1, n INT", "k n:integer", "('a',2),('A',1),('ä',3),('é',1),('€',1),('z',1),('ÿ',1)"),
+    ("k BINARY(3), n INT", "k:binary", "(x'000000',1),(x'00ff27',2),(x'ffffff',3),(x'61620a',4)"),
+    ("k BIGINT UNSIGNED, n INT", "k:integer", "(0,1),(9223372036854775808,2),(18446744073709551614,3),(18446744073709551615,4)"),
+    ("k DECIMAL(30), n INT", "k:integer", "(-99999999999999999999,1),(0,2),(99999999999999999998,3),(99999999999999999999,4)"),
+    ("k DATE, n INT", "k:date n:integer", "('0000-00-00',1),('2024-02-00',1),('2024-02-29',2),('2024-02-29',1),('9999-12-31',1)"),
+    ("k DATETIME(6), n INT", "k:datetime", "('2024-01-01',1),('2024-01-01 00:00:00.000001',2),('2024-01-01 00:00:00.000002',3)"),
+    ("k TIMESTAMP, n INT", "k:datetime", "('1970-01-01 06:00:00',1),('2024-03-31 02:30:00',2),('2037-01-01',3)"),
+    ("k BIT(9), n INT", "k:integer", "(b'0',1),(b'1',2),(b'111111111',3)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "key", "rows"), KEYS, ids=[table for table, _, _ in KEYS])
+def test_no_row_is_lost_or_doubled_wherever_a_range_is_cut(
+    database: Database, reader: MySQLReader, table: str, key: str, rows: str
+) -> None:
+    names = ", ".join(column.name for column in columns(key))
+    database.sql(
+        f"SET sql_mode='', time_zone='+05:30'; CREATE TABLE t ({table}, PRIMARY KEY ({names})); INSERT INTO t VALUES {rows}"
+    )
+    wanted = query("t", "n:integer", key)
+    ordered = rows_of(reader, wanted)
+    assert len(ordered) == rows.count("),(") + 1
+    for place, row in enumerate(ordered, 1):
+        at = key_of(wanted.key, row[1:])
+        assert rows_of(reader, wanted, None, at) == ordered[:place]
+        assert rows_of(reader, wanted, at, None) == ordered[place:]
+
+
+@pytest.mark.parametrize(("table", "key", "rows"), KEYS, ids=[table for table, _, _ in KEYS])
+def test_the_plan_of_any_key_reaches_its_last_row(
+    database: Database, reader: MySQLReader, table: str, key: str, rows: str
+) -> None:
+    names = ", ".join(column.name for column in columns(key))
+    database.sql(
+        f"SET sql_mode='', time_zone='+05:30'; CREATE TABLE t ({table}, PRIMARY KEY ({names})); INSERT INTO t VALUES {rows}"
+    )
+    wanted = query("t", "n:integer", key)
+    ranges = plan_of(reader, wanted, 2).ranges
+    assert [row for one in ranges for row in rows_of(reader, wanted, one.after, one.upto)] == rows_of(reader, wanted)
+
+
+@pytest.mark.parametrize("kind", ["ENUM('new','done','lost')", "SET('new','done','lost')"])
+def test_a_key_whose_order_is_not_that_of_its_texts_is_refused(
+    database: Database, reader: MySQLReader, kind: str
+) -> None:
+    database.sql(
+        f"CREATE TABLE t (k {kind}, n INT, PRIMARY KEY (k, n)); INSERT INTO t VALUES ('new', 1), ('done', 2), ('lost', 3)"
+    )
+    wanted = query("t", "n", "k n:integer")
+    for use in (plan_of, rows_of):
+        with pytest.raises(ExportError, match="The key column k is an ENUM or SET") as caught:
+            use(reader, wanted)
+        assert caught.value.permanent
+    assert len(rows_of(reader, query("t", "k n", "n:integer"))) == 3
+
+
+# --- streaming --------------------------------------------------------------------------------------------------------
+
+
+def batches_of(reader: MySQLReader, relation: str, names: str) -> list[list[int]]:
+    """The bytes of each row, batch by batch."""
+    batches = reader.stream(query(relation, names, is_query=True), KeyRange(), "")
+    return [[sum(len(value or b"") for value in row) for row in batch] for batch in batches]
+
+
+@pytest.mark.parametrize("kind", ["LONGTEXT", "JSON", "LONGBLOB", "MEDIUMTEXT"])
+def test_batches_of_long_values_are_bounded_in_bytes(database: Database, reader: MySQLReader, kind: str) -> None:
+    database.sql(
+        f"CREATE TABLE t (a {kind} CHECK (1)); INSERT INTO t SELECT JSON_QUOTE(REPEAT('x', 1 << 20)) FROM seq_1_to_20"
+    )
+    batches = batches_of(reader, "SELECT a FROM t", "a")
+    assert sum(map(len, batches)) == 20
+    assert max(map(len, batches)) <= 9
+
+
+@pytest.mark.parametrize("kind", ["LONGTEXT", "TEXT", "VARCHAR(9)"])
+def test_batches_of_short_values_are_full_however_long_they_might_be(
+    database: Database, reader: MySQLReader, kind: str
+) -> None:
+    database.sql(f"CREATE TABLE t (a {kind}); INSERT INTO t SELECT seq FROM seq_1_to_5000")
+    sizes = [len(batch) for batch in batches_of(reader, "SELECT a FROM t", "a")]
+    assert sum(sizes) == 5000
+    assert len(sizes) == 3
+
+
+def test_a_result_that_fills_its_batches_exactly_ends(reader: MySQLReader) -> None:
+    assert [len(batch) for batch in batches_of(reader, "SELECT seq AS a FROM seq_1_to_4000", "a")] == [2000, 2000]
+    assert batches_of(reader, "SELECT seq AS a FROM seq_1_to_1 WHERE seq > 1", "a") == []
+
+
+def rows_sent(database: Database) -> int:
+    return int(database.sql("SHOW GLOBAL STATUS LIKE 'Rows_sent'").split()[1])
+
+
+@pytest.mark.parametrize("way", ["left", "closed"])
+def test_a_result_that_is_left_half_way_is_not_read_to_its_end(database: Database, way: str) -> None:
+    reader = MySQLReader(database.url)
+    before = rows_sent(database)
+    batches = reader.stream(query(ROWS_A_MILLION, "id body", is_query=True), KeyRange(), "half way")
+    next(batches)
+    if way == "closed":
+        reader.close()
+    del batches
+    reader.close()
+    wait_until(lambda: not database.running("half way"), 10, "the query to end")
+    assert rows_sent(database) - before < 500_000
+
+
+def test_a_result_that_was_read_to_its_end_is_no_broken_connection_to_the_server(
+    numbers: None, database: Database
+) -> None:
+    aborted = "SHOW GLOBAL STATUS LIKE 'Aborted_clients'"
+    before = database.sql(aborted)
+    with open_reader(database.url) as reader:
+        assert len(rows_of(reader, query("t", "name", "id:integer"))) == 100
+    wait_until(lambda: database.sql(f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{database.name}' "
+                                    "AND USER = 'app'") == "0\n", 10, "the end of the connection")  # fmt: skip
+    assert database.sql(aborted) == before
+
+
+def test_the_comment_shows_in_the_process_list(database: Database, reader: MySQLReader) -> None:
+    batches = reader.stream(query(ROWS_A_MILLION, "id body", is_query=True), KeyRange(), "export=ab */ step=7")
+    next(batches)
+    assert [text.partition(" SELECT")[0] for text in database.running("export=ab")] == ["/* export=ab / step=7 */"]
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl"])
+def test_pieces_that_end_early_make_the_whole_file(
+    database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    database.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, note TEXT); INSERT INTO t SELECT seq, CONCAT('n', seq) FROM seq_1_to_50"
+    )
+    monkeypatch.setattr(mysql, "BATCH_ROWS", 8)
+    store, after = MemoryStore(), None
+    while not store.files or after:
+        number = len(store.files)
+        spec = ChunkSpec(
+            query("t", "note", "id:integer"), KeyRange(after, (50,)), name, "none", str(number), False, "", 0
+        )
+        with open_reader(database.url) as reader:
+            after = write_piece(spec, reader, store).last_key
+    assert len(store.files) == 7
+    assert re.findall(rb"n\d+", b"".join(store.files.values())) == [b"n%d" % number for number in range(1, 51)]
