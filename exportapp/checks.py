@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -57,7 +57,7 @@ def _storage() -> Iterator[CheckMessage]:
             "EXPORTAPP_STORAGE_URL names no bucket.", hint="Write it like s3://bucket/prefix.", id="exportapp.E004"
         )
     if parts.scheme == "file":
-        folder = Path(parts.path)
+        folder = Path(unquote(parts.path))
         existing = next(one for one in (folder, *folder.parents) if one.exists())
         if not (existing.is_dir() and os.access(existing, os.W_OK)):
             yield Error(

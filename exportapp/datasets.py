@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Source:
     @property
     def url(self) -> str:
         """The address, '' when the environment names none."""
-        return env_secret(self.url_env, self.default.format(var=settings.VAR))
+        return env_secret(self.url_env, self.default.replace("{var}", str(settings.VAR)))
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,21 @@ def _load(path: Path, stamp: int) -> Catalogue:
 
 def parse(data: dict[str, Any]) -> Catalogue:
     """The catalogue of a parsed file. Raises DatasetError at the first mistake that can be seen without a source."""
-    sources = {name: _source(name, table) for name, table in data.get("sources", {}).items()}
-    datasets = {name: _dataset(name, table, sources) for name, table in data.get("datasets", {}).items()}
+    sources = {name: _source(name, table) for name, table in _table("sources", data.get("sources", {})).items()}
+    datasets = {
+        name: _dataset(name, table, sources) for name, table in _table("datasets", data.get("datasets", {})).items()
+    }
     return Catalogue(sources, datasets)
 
 
-def _fill(where: str, kind: type[Any], table: Any, **fixed: Any) -> Any:
+def _table(where: str, table: Any) -> dict[str, Any]:
     if not isinstance(table, dict):
-        raise DatasetError(where, "is not a table", "Write it as [" + where + "].")
+        name = where if "." in where else f"{where}.NAME"
+        raise DatasetError(where, "is not a table", f"Write it as [{name}].")
+    return table
+
+
+def _fill(where: str, kind: type[Any], table: dict[str, Any], **fixed: Any) -> Any:
     hints = {name: item.type for name, item in kind.__dataclass_fields__.items()}
     for name, value in table.items():
         if name not in hints or name in fixed:
@@ -175,38 +182,56 @@ def _fill(where: str, kind: type[Any], table: Any, **fixed: Any) -> Any:
                 where, f"knows no {name!r}", f"It may have: {', '.join(sorted(set(hints) - set(fixed)))}."
             )
         plain = hints[name].split(" ")[0].split("[")[0]
-        if plain in _PLAIN and not isinstance(value, _PLAIN[plain]):
+        if plain in _WORDS and not _is(plain, value):
             raise DatasetError(where, f"{name} is of the wrong type", f"It is to be {_WORDS[plain]}.")
+    needed = [name for name, item in kind.__dataclass_fields__.items() if item.default is MISSING]
+    if missing := [name for name in needed if name not in table and name not in fixed]:
+        raise DatasetError(where, f"has no {missing[0]}", f'Write {missing[0]} = "..." first.')
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
     return kind(**{**values, **fixed})
 
 
-_PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool, "tuple": list}
-_WORDS = {"str": "a text", "int": "a number", "bool": "true or false", "tuple": "a list"}
+_PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool}
+_WORDS = {"str": "a text", "int": "a number", "bool": "true or false", "tuple": "a list of texts"}
 
 
-def _source(name: str, table: dict[str, Any]) -> Source:
+def _is(plain: str, value: Any) -> bool:
+    if plain == "tuple":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, _PLAIN[plain]) and (plain == "bool" or not isinstance(value, bool))
+
+
+def _source(name: str, table: Any) -> Source:
     where = f"sources.{name}"
-    source: Source = _fill(where, Source, {"label": name, "url_env": f"SOURCE_{name.upper()}_URL", **table}, name=name)
+    _check_name(where, name)
+    defaults = {"label": name, "url_env": f"SOURCE_{name.upper()}_URL"}
+    source: Source = _fill(where, Source, {**defaults, **_table(where, table)}, name=name)
     if "@" in source.default:
         raise DatasetError(where, "default holds a user or password", f"Put the address into {source.url_env} instead.")
     return source
 
 
-def _dataset(name: str, table: dict[str, Any], sources: dict[str, Source]) -> Dataset:
-    where = f"datasets.{name}"
+def _check_name(where: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise DatasetError(where, "is no good name", "Use small letters, digits and underscores.")
-    table = {"label": name.replace("_", " ").capitalize(), **table}
-    columns = tuple(_column(f"{where}.columns[{index}]", item) for index, item in enumerate(table.pop("columns", [])))
+
+
+def _dataset(name: str, table: Any, sources: dict[str, Source]) -> Dataset:
+    where = f"datasets.{name}"
+    _check_name(where, name)
+    table = {"label": name.replace("_", " ").capitalize(), **_table(where, table)}
+    declared = table.pop("columns", [])
+    if not isinstance(declared, list):
+        raise DatasetError(where, "columns is not a list", f"Write each one below a line [[{where}.columns]].")
+    columns = tuple(_column(f"{where}.columns[{index}]", item) for index, item in enumerate(declared))
     rule = table.pop("row_rule", None)
-    rule = _fill(f"{where}.row_rule", RowRule, rule) if rule is not None else None
+    rule = _fill(f"{where}.row_rule", RowRule, _table(f"{where}.row_rule", rule)) if rule is not None else None
     dataset: Dataset = _fill(where, Dataset, table, name=name, columns=columns, row_rule=rule)
     _validate(where, dataset, sources)
     return dataset
 
 
-def _column(where: str, table: dict[str, Any]) -> DatasetColumn:
+def _column(where: str, table: Any) -> DatasetColumn:
     if not isinstance(table, dict) or "name" not in table:
         raise DatasetError(where, "has no name", 'Write name = "..." first.')
     label = str(table["name"]).replace("_", " ").capitalize()
@@ -268,7 +293,8 @@ def visible_to(person: Person) -> list[Dataset]:
 def rule_values(person: User, rule: RowRule) -> tuple[str, ...]:
     """The values that a row rule allows this person; username and email are attributes by themselves."""
     if rule.attribute in ("username", "email"):
-        return (str(getattr(person, rule.attribute)),)
+        own = str(getattr(person, rule.attribute))
+        return (own,) if own else ()  # an account without an address is not the owner of all rows without one
     return tuple(person.export_attributes.filter(name=rule.attribute).order_by("value").values_list("value", flat=True))
 
 

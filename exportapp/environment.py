@@ -3,6 +3,7 @@ and the system checks report it with its hint, all of them at once."""
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,9 @@ def env_secret(name: str, default: str = "") -> str:
     if path := os.environ.get(f"{name}_FILE"):
         try:
             return Path(path).read_text().strip()
-        except OSError as error:
-            note(
-                f"{name}_FILE",
-                f"the file {path} cannot be read: {error.strerror}",
-                "Name a file that this user may read.",
-            )
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            note(f"{name}_FILE", f"the file {path} cannot be read: {reason}", "Name a file that this user may read.")
     return env_text(name, default)
 
 
@@ -56,11 +54,20 @@ def env_number(name: str, default: float, *, least: float = 0) -> float:
     if not text:
         return default
     try:
-        if (value := float(text)) >= least:
+        if math.isfinite(value := float(text)) and value >= least:
             return value
     except ValueError:
         pass
     note(name, f"{text!r} is not a number of at least {least:g}", f"Write a number such as {default:g}.")
+    return default
+
+
+def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    """One of `choices`, whatever its case."""
+    text = env_text(name, default)
+    if text.upper() in choices:
+        return text.upper()
+    note(name, f"{text!r} is none of {', '.join(choices)}", "Write one of them.")
     return default
 
 

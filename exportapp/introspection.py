@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -114,12 +115,15 @@ class _MySQLInspector:
         return self._index_rows
 
     def _with_indexes(self, table: Table, rows: list[list[str]]) -> Table:
-        parts: dict[tuple[str, bool], list[str]] = {}
+        parts: dict[tuple[str, bool], list[tuple[str, str]]] = {}
         for owner, index, repeats, column, prefix in rows:
-            if owner == table.name and not prefix:  # an index on a prefix of a text neither orders nor identifies it
-                parts.setdefault((index, repeats == "0"), []).append(column)
-        unique = tuple(tuple(columns) for (_, is_unique), columns in parts.items() if is_unique)
-        return replace(table, unique=unique, indexes=tuple(map(tuple, parts.values())))
+            if owner == table.name:
+                parts.setdefault((index, repeats == "0"), []).append((column, prefix))
+        # An index on a prefix of a text does not identify it, and makes nothing before it unique.
+        unique = [tuple(name for name, _ in part) for (_, is_unique), part in parts.items()
+                  if is_unique and not any(prefix for _, prefix in part)]  # fmt: skip
+        indexes = [tuple(name for name, _ in part) for part in parts.values()]
+        return replace(table, unique=tuple(unique), indexes=tuple(indexes))
 
     def columns_of(self, query: str) -> tuple[TableColumn, ...]:
         try:
@@ -136,7 +140,8 @@ def _words(error: Exception) -> str:
 
 def _mysql_column(name: str, data: str, full: str, nullable: str, comment: str, scale: str) -> TableColumn:
     kind = "boolean" if full == "tinyint(1)" else _MYSQL_TYPES.get(data, "text")
-    choices = tuple(full[6:-2].split("','")) if data == "enum" else ()
+    # The server writes a quote inside a value twice.
+    choices = tuple(one.replace("''", "'") for one in re.findall(r"'((?:[^']|'')*)'", full)) if data == "enum" else ()
     return TableColumn(
         name, kind, full, nullable == "YES", comment, int(scale) if data == "decimal" and scale else None, choices
     )
@@ -152,10 +157,12 @@ def _inspecting_sqlite(url: str) -> Iterator[Inspector]:
         connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5)
     except sqlite3.Error as error:
         raise Unreachable(f"the file {path} cannot be opened") from error
-    try:
+    with contextlib.closing(connection):
+        try:
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            raise Unreachable(f"the file {path} is no SQLite database") from error
         yield _SQLiteInspector(connection)
-    finally:
-        connection.close()
 
 
 @dataclass
@@ -170,17 +177,20 @@ class _SQLiteInspector:
         return {name: self._table(name, kind == "view") for name, kind in listed if not name.startswith("sqlite_")}
 
     def _table(self, name: str, is_view: bool) -> Table:
-        quoted = '"' + name.replace('"', '""') + '"'
         columns, primary = [], []
-        for _, column, declared, not_null, _, place in self.connection.execute(f"PRAGMA table_info({quoted})"):
-            columns.append(_sqlite_column(column, declared, nullable=not (not_null or place)))
+        for _, column, declared, not_null, _, place, hidden in self._pragma("table_xinfo", name):
+            if hidden == 1:  # of a virtual table; generated columns are 2 and 3
+                continue
+            columns.append(_sqlite_column(column, declared, nullable=not not_null))
             if place:
                 primary.append((place, column))
+        # Only an INTEGER primary key keeps NULL out by itself (manual, "CREATE TABLE", 3.5); the others say so.
+        if len(primary) == 1:
+            columns = [_rowid(column) if column.name == primary[0][1] else column for column in columns]
         unique = [tuple(column for _, column in sorted(primary))] if primary else []
         indexes = list(unique)
-        for _, index, is_unique, origin, partial in self.connection.execute(f"PRAGMA index_list({quoted})").fetchall():
-            rows = self.connection.execute(f'PRAGMA index_info("{index}")').fetchall()
-            parts = tuple(part for _, _, part in rows)
+        for _, index, is_unique, origin, partial in self._pragma("index_list", name):
+            parts = tuple(part for _, _, part in self._pragma("index_info", index))
             if None in parts or partial:
                 continue
             indexes.append(parts)
@@ -188,12 +198,20 @@ class _SQLiteInspector:
                 unique.append(parts)
         return Table(name, tuple(columns), is_view, tuple(unique), tuple(indexes))
 
+    def _pragma(self, pragma: str, name: str) -> list[Any]:
+        quoted = '"' + name.replace('"', '""') + '"'
+        return self.connection.execute(f"PRAGMA {pragma}({quoted})").fetchall()
+
     def columns_of(self, query: str) -> tuple[TableColumn, ...]:
         try:
             cursor = self.connection.execute(f"SELECT * FROM ({query}) LIMIT 0")
         except sqlite3.Error as error:
             raise ValueError(f"SQLite: {error}") from error
         return tuple(TableColumn(one[0], "") for one in cursor.description)
+
+
+def _rowid(column: TableColumn) -> TableColumn:
+    return replace(column, nullable=False) if column.declared.upper() == "INTEGER" else column
 
 
 def _sqlite_column(name: str, declared: str, *, nullable: bool) -> TableColumn:

@@ -50,6 +50,7 @@ STEP_MOVES: dict[str, tuple[tuple[str, ...], str]] = {
 READING = (StepKind.PLAN, StepKind.CHUNK)  # the kinds that hold a connection to the source
 REMAINDERS = 1 << 20  # positions that one coarse range has for its remainders
 LONGEST_BACK_OFF = 900  # seconds
+LATELY = 200  # so many claims back the scheduler knows whose turn it was
 _DEADLOCK = (1205, 1213)
 
 
@@ -212,9 +213,9 @@ def _end(export: Export, verb: str, text: str, *, actor: User | None = None, det
 def claim(worker: str, hint: int | None = None) -> Step | None:
     """Gives the fairest step that may run now to `worker`, with a new fence and a lease; None when there is none.
 
-    Fairest is who has the fewest running steps, then who asked first; the hinted step is taken when nobody is more
-    entitled. Caps hold per export, person, source (its connections) and in total; the last slot is kept for small
-    exports.
+    Fairest is who has the fewest running steps, then who was served longest ago, then who asked first; a small export
+    that has begun is finished before. The hinted step is taken when nobody is more entitled. Caps hold per export,
+    person, source (its connections) and in total; the last slot is kept for small exports.
     """
     with transaction.atomic():
         Gate.objects.select_for_update().get(pk=1)
@@ -244,14 +245,29 @@ def claim(worker: str, hint: int | None = None) -> Step | None:
             default=Value(0),
             output_field=IntegerField(),
         )
-        fairest = waiting.annotate(load=load).order_by("load", "export__created_at", "export_id", "position", "pk")
+        # Who has just finished has as few running steps as who waits: without turns their backlog would go on first.
+        turn = Case(
+            When(Q(export__small=True) | Q(kind=StepKind.NOTIFY), then=Value(0)),
+            *(When(export__owner_id=owner, then=Value(place)) for place, owner in enumerate(_served_lately(), 2)),
+            default=Value(1),
+            output_field=IntegerField(),
+        )
+        order = ("load", "turn", "export__created_at", "export_id", "position", "pk")
+        fairest = waiting.annotate(load=load, turn=turn).order_by(*order)
         candidates = list(fairest[:3])
         if candidates and hint and hint != candidates[0].pk:
-            candidates = [*fairest.filter(pk=hint, load__lte=candidates[0].load), *candidates]
+            first = candidates[0]
+            candidates = [*fairest.filter(pk=hint, load__lte=first.load, turn__lte=first.turn), *candidates]
         for step in candidates:
             if claimed := _take(step.pk, worker, at):
                 return claimed
         return None
+
+
+def _served_lately() -> list[int]:
+    """The people whose steps were claimed last, longest ago first."""
+    latest = Step.objects.exclude(started_at=None).order_by("-started_at").values_list("export__owner_id", flat=True)
+    return list(dict.fromkeys(latest[:LATELY]))[::-1]
 
 
 def _connections(source: str) -> int:
@@ -440,11 +456,13 @@ def _take_back(step: Step, at: datetime) -> bool:
         )
         if not _move_steps(still_lost, "fail" if poison else "lose", lease_until=None, crashes=crashes, **end):
             return False
-        text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
-        _tell(export, "taken back", text, step=step, detail=f"{step.worker}, crash {crashes}")
+        detail = f"{step.worker}, crash {crashes}"
         if poison:
             sentence = "This export stopped its worker three times and was given up. An operator can see why."
-            _fail(export, step, sentence, step.worker)
+            _fail(export, step, sentence, detail)
+        else:
+            text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
+            _tell(export, "taken back", text, step=step, detail=detail)
         return True
 
 

@@ -153,6 +153,7 @@ class Step(models.Model):
             models.Index(fields=["state", "not_before"], name="step_waiting"),
             models.Index(fields=["state", "lease_until"], name="step_lease"),
             models.Index(fields=["export", "position"], name="step_order"),
+            models.Index(fields=["started_at"], name="step_started"),
         ]
 
     def __str__(self) -> str:

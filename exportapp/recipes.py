@@ -36,7 +36,7 @@ def _one(op: str) -> Callable[[specs.Column, tuple[str, ...]], tuple[Condition, 
 
 def _between(column: specs.Column, values: tuple[str, ...]) -> tuple[Condition, ...]:
     low, high = values
-    return tuple(Condition(column, op, (value,)) for op, value in (("ge", low), ("le", high)) if value)
+    return tuple(Condition(column, op, (value,)) for op, value in (("ge", low), ("le", high)) if value.strip())
 
 
 _TEXTS = frozenset({"text", "json"})
@@ -158,10 +158,13 @@ def _existing(local: datetime, zone: str, dataset: Dataset) -> datetime:
     aware = local.replace(tzinfo=ZoneInfo(zone))
     try:
         back = aware.astimezone(ZoneInfo("UTC")).astimezone(ZoneInfo(zone))
+        aware.astimezone(ZoneInfo(dataset.time_zone))
     except OverflowError:
-        raise ValueError(f"{local:%Y-%m-%d} is out of reach.") from None
+        raise ValueError(f"{local.date()} is out of reach.") from None
     if back.replace(tzinfo=None) != local:
-        raise ValueError(f"{local:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks went forward over it.")
+        raise ValueError(
+            f"{local.isoformat(' ', 'minutes')} does not exist in {zone}: the clocks went forward over it."
+        )
     return local
 
 
@@ -177,9 +180,13 @@ def _stored(text: str, zone: str, dataset: Dataset) -> str:
     """A bound of the range as the time column writes it, in the zone that it is stored in."""
     local = moment(text)
     if dataset.time_is_day:
-        return f"{local:%Y-%m-%d}"
-    stored = local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.time_zone))
-    return f"{stored:%Y-%m-%d %H:%M:%S}"
+        return local.date().isoformat()
+    return _written(local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.time_zone)))
+
+
+def _written(at: datetime) -> str:
+    # Not strftime: it writes the year 900 as "900", and MySQL takes the year 1 as "1" for 2001.
+    return at.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
@@ -195,10 +202,10 @@ def _filter_problem(item: RecipeFilter, dataset: Dataset) -> str:
     if column.type not in kind.types:
         return f"“{kind.label}” does not work for {column.label}."
     given = [value for value in item.values if value.strip()]
-    if (kind.values is None or kind.values > 0) and not given:
+    if kind.values != 0 and (not given or (kind.values != 2 and len(given) < len(item.values))):
         return f"Write what {column.label} is to be compared with, or remove the condition."
-    if kind.values == 1 and len(item.values) != 1:
-        return f"“{kind.label}” takes one value."
+    if kind.values is not None and len(item.values) != kind.values:
+        return f"“{kind.label}” takes {('no value', 'one value', 'two values')[kind.values]}."
     for value in given:
         try:
             _clean(column, value)
@@ -227,7 +234,8 @@ def _integer(value: str) -> str:
 
 def _decimal(value: str) -> str:
     number = Decimal(value)
-    if not number.is_finite() or len(f"{number:f}") > 60:
+    # Looked at before it is written out: “1e999999999” has a billion digits.
+    if not number.is_finite() or abs(number.adjusted()) > 60 or len(f"{number:f}") > 60:
         raise ValueError
     return f"{number:f}"
 
@@ -250,8 +258,8 @@ _CLEANERS: dict[str, Callable[[str], str]] = {
     "decimal": _decimal,
     "float": lambda value: repr(float(_decimal(value))),
     "boolean": _boolean,
-    "date": lambda value: f"{moment(value):%Y-%m-%d}",
-    "datetime": lambda value: f"{moment(value):%Y-%m-%d %H:%M:%S}",
+    "date": lambda value: moment(value).date().isoformat(),
+    "datetime": lambda value: _written(moment(value)),
     "time": _time,
 }
 _EXAMPLES = {

@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF
 from exportapp.environment import (
     database,
     env_bool,
+    env_choice,
     env_list,
     env_number,
     env_secret,
@@ -187,11 +188,12 @@ if _HTTPS and not env_secret("EXPORTAPP_SECRET_KEY"):
 
 # --- logs ------------------------------------------------------------------------------------------------------------
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env_text("EXPORTAPP_LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["console"], "level": env_choice("EXPORTAPP_LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {"pika": {"level": "CRITICAL"}},  # its failures are raised, and told once by the dispatcher
 }

@@ -68,6 +68,11 @@ def local_path(export: Export) -> Path | None:
 
 
 def tidy(export: Export) -> None:
-    """Deletes what an ended export does not need: its pieces, and with no file to keep all that it ever stored."""
-    ready = export.state == ExportState.READY
-    store().delete(f"{export.folder}/pieces" if ready else export.folder)
+    """Deletes all that an ended export ever stored, but for the file of a ready one."""
+    if export.state != ExportState.READY:
+        store().delete(export.folder)
+        return
+    store().delete(f"{export.folder}/pieces")
+    fence = int(export.file_name.split("/")[1])
+    for earlier in range(1, fence):  # what was begun by holders that were killed or lost the step
+        store().delete(f"{export.folder}/{earlier}")

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 _VAR = tempfile.TemporaryDirectory(prefix="exportapp-tests-")
-os.environ["EXPORTAPP_VAR"] = _VAR.name  # before Django reads its settings: tests never touch the app's own data
+# For the processes that tests start. pytest-django has read the settings of this one already: `desk` moves those.
+os.environ["EXPORTAPP_VAR"] = _VAR.name
 
 import pytest  # noqa: E402
+from django.contrib.auth.models import Group, User  # noqa: E402
+from pytest_django import Settings  # noqa: E402
 
+from tests.scenes import DATASETS, write_shop  # noqa: E402
 from tests.services import MailServer, MariaDB, Moto, RabbitMQ, SeaweedFS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,3 +51,56 @@ def seaweedfs() -> Iterator[SeaweedFS]:
 def mailserver() -> Iterator[MailServer]:
     with MailServer() as server:
         yield server
+
+
+@pytest.fixture
+def desk(db: None, settings: Settings, tmp_path: Path) -> Path:
+    """A desk of its own: datasets, files and quick passwords. Gives its folder."""
+    path = tmp_path / "datasets.toml"
+    path.write_text(DATASETS)
+    settings.DATASETS_FILE = path
+    settings.VAR = tmp_path
+    settings.STORAGE_URL = f"file://{tmp_path}/files"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    return tmp_path
+
+
+@pytest.fixture
+def shop(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The desk's source, an SQLite file: 25 orders in January 2026, and two products."""
+    path = desk / "shop.sqlite3"
+    write_shop(path)
+    monkeypatch.setenv("SOURCE_SHOP_URL", f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def person(desk: Path) -> Callable[..., User]:
+    """Makes a person; the password is the name and '-password'."""
+
+    def make(name: str, *groups: str, **more: Any) -> User:
+        made = User.objects.create_user(name, f"{name}@example.com", f"{name}-password", **more)
+        made.groups.set([Group.objects.get_or_create(name=group)[0] for group in groups])
+        return made
+
+    return make
+
+
+@pytest.fixture
+def alice(person: Callable[..., User]) -> User:
+    return person("alice", "sales")
+
+
+@pytest.fixture
+def bob(person: Callable[..., User]) -> User:
+    return person("bob", "sales")
+
+
+@pytest.fixture
+def charlie(person: Callable[..., User]) -> User:
+    return person("charlie")
+
+
+@pytest.fixture
+def root(person: Callable[..., User]) -> User:
+    return person("root", is_staff=True, is_superuser=True)

@@ -79,6 +79,13 @@ class Pulse:
             self._reader.kill()
 
 
+def _beat(pulse: Pulse) -> None:
+    try:
+        pulse.beat()
+    except Exception:  # such as a reader that its own thread closes just now; the other steps live on this thread too
+        log.exception("a heartbeat of step %s failed", pulse.step.pk)
+
+
 class Heart:
     """The heartbeat thread of this process; started at its first use, and again in a forked child."""
 
@@ -117,7 +124,7 @@ class Heart:
             at = time.monotonic()
             for pulse in pulses:
                 if pulse.due(at):
-                    pulse.beat()
+                    _beat(pulse)
             if at - signed >= settings.BEAT_SECONDS:
                 signed = at
                 self._sign(len(pulses))

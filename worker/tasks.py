@@ -36,11 +36,11 @@ def work(hint: Any = None) -> None:
 
 def run(step: Step) -> None:
     """Does a claimed step, whatever happens to it."""
-    if step.kind != StepKind.NOTIFY and not datasets.still_allowed(step.export):
-        lifecycle.cancel(step.export, None, "Stopped: its owner may not export this any more.")
-        return
     try:
         with HEART.beating(step) as pulse:
+            if step.kind != StepKind.NOTIFY and not datasets.still_allowed(step.export):
+                lifecycle.cancel(step.export, None, "Stopped: its owner may not export this any more.")
+                return
             STEPS[step.kind](step, pulse)
     except LeaseLost:
         log.warning("step %s was taken away under fence %s", step.pk, step.fence)

@@ -157,6 +157,10 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['export', 'position'], name='step_order'),
         ),
         migrations.AddIndex(
+            model_name='step',
+            index=models.Index(fields=['started_at'], name='step_started'),
+        ),
+        migrations.AddIndex(
             model_name='event',
             index=models.Index(fields=['export', 'kind'], name='event_kind'),
         ),

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from exportapp import datasets, lifecycle, recipes
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Recipe
-from exportapp.models import Export, ExportState, StepKind
+from exportapp.models import Export, ExportState, Gate, StepKind
 from exportapp.web import downloads
 from exportapp.web.access import (
     export_for,
@@ -175,16 +175,20 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponse:
 
 
 @require_safe
+@never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
     """This process answers."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @require_safe
+@never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
     """This process and the app database answer."""
     try:
         lifecycle.now()
     except DatabaseError:
         return JsonResponse({"database": "does not answer"}, status=503)
+    except Gate.DoesNotExist:
+        return JsonResponse({"database": "is not set up: run manage.py migrate"}, status=503)
     return JsonResponse({"database": "ok"})

@@ -19,9 +19,9 @@ from pytest_django import Settings
 from exportapp import lifecycle, storage
 from exportapp.models import Event, Export, ExportState
 from exportapp.web import downloads
+from tests.scenes import HOSTILE, ask, file_of, in_state
 from tests.services import SeaweedFS, wait_until
 from tests.services.s3 import REGION
-from tests.web.scenes import HOSTILE, ask, file_of, in_state
 
 CONTENT = bytes(range(256)) * 4
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from exportapp import lifecycle
 from exportapp.models import Event, Export, ExportState, Step, StepKind, StepState
 from tests.pages import Element, read
-from tests.web.scenes import HOSTILE, ask, in_state
+from tests.scenes import HOSTILE, ask, in_state
 
 
 def listed(client: Client, query: str = "") -> Element:

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from exportapp.models import Event, Export, ExportState, PersonAttribute, Step, StepKind
 from tests.pages import Element, Pairs, beside, changed, read
-from tests.web.scenes import HOSTILE, ask, browser, last, new_form, send, the_form
+from tests.scenes import HOSTILE, ask, browser, last, new_form, send, the_form
 
 ORDERS = "/exports/new/orders/"
 FILLED: dict[str, str | list[str] | None] = {

@@ -14,7 +14,7 @@ from exportapp import lifecycle
 from exportapp.engine.specs import RecipeFilter
 from exportapp.models import Event, Export, ExportState, Step, StepKind
 from tests.pages import Element, read
-from tests.web.scenes import HOSTILE, ask, browser, in_state
+from tests.scenes import HOSTILE, ask, browser, in_state
 
 
 def shown(client: Client, export: Export) -> Element:

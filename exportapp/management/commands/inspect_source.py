@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -72,6 +73,10 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def _list(values: Iterable[str]) -> str:
+    return f"[{', '.join(map(_text, values))}]"
+
+
 def _source_text(source: Source) -> str:
     lines = [
         f"[sources.{source.name}]",
@@ -93,7 +98,7 @@ def _dataset_text(source: Source, table: Table, taken: set[str]) -> str:
         f"source = {_text(source.name)}",
         f"label = {_text(_words(table.name))}",
         f"{'view' if table.is_view else 'table'} = {_text(table.name)}",
-        f"key = {json.dumps(key)}" if key else "# no unique key that is never NULL: exports are read in one go",
+        f"key = {_list(key)}" if key else "# no unique key that is never NULL: exports are read in one go",
     ]
     if time:
         sure = "timestamp" in time.declared.lower()
@@ -148,7 +153,7 @@ def _column_text(dataset: str, column: TableColumn) -> str:
     if column.scale is not None:
         lines.append(f"scale = {column.scale}")
     if column.choices:
-        lines.append(f"choices = {json.dumps(column.choices, ensure_ascii=False)}")
+        lines.append(f"choices = {_list(column.choices)}")
     if column.type == "binary":
         lines.append("selected = false")
     return "\n".join([*lines, ""])

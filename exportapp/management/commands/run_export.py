@@ -51,6 +51,8 @@ class Command(BaseCommand):
             raise CommandError(f"There is no user {options['user']!r}.") from None
         except KeyError:
             raise CommandError(f"There is no dataset {options['dataset']!r} in the datasets file.") from None
+        if len(options["name"]) > 200:
+            raise CommandError("A name has at most 200 characters.")
         recipe = _recipe(options, dataset)
         if found := recipes.problems(recipe, dataset):
             raise CommandError("\n".join(f"{field}: {sentence}" for field, sentence in found.items()))

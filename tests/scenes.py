@@ -1,8 +1,10 @@
-"""What the tests of the pages play with: a few datasets, and exports in every state."""
+"""What tests play with: a few datasets, exports in every state, and browsers."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +16,8 @@ from django.http import HttpResponse
 from django.test import Client
 
 from exportapp import datasets, lifecycle, storage
-from exportapp.engine.specs import Recipe
-from exportapp.models import Export, ExportState
+from exportapp.engine.specs import FileResult, Key, KeyRange, PieceResult, Plan, Recipe
+from exportapp.models import Event, Export, ExportState, Step, StepKind
 from tests.pages import Element, Pairs, read
 
 DATASETS = """
@@ -69,6 +71,26 @@ HOSTILE = [
 ]
 
 
+SHOP = """
+CREATE TABLE orders (id INTEGER PRIMARY KEY, placed_at DATETIME NOT NULL, status TEXT, total DECIMAL(10,2), gift BOOLEAN,
+    due_on DATE, email TEXT, comment TEXT, country TEXT);
+CREATE INDEX orders_placed ON orders (placed_at);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25)
+INSERT INTO orders SELECT i * 2, printf('2026-01-%02d 10:00:00', i), 'paid', i * 1.5, i % 2, '2026-02-01',
+    'a' || i || '@example.com', 'say "' || i || '"', CASE WHEN i % 5 THEN 'DE' ELSE 'FR' END FROM n;
+CREATE TABLE revenue (day DATE NOT NULL, revenue DECIMAL(12,2));
+CREATE INDEX revenue_day ON revenue (day);
+CREATE TABLE products (id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO products VALUES (1, 'Tea'), (2, NULL);
+"""
+
+
+def write_shop(path: Path) -> None:
+    """The source of the datasets above, as an SQLite file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SHOP)
+
+
 def ask(owner: User, dataset: str = "orders", name: str = "", **recipe: Any) -> Export:
     """An export that waits, as the form asks for one."""
     declared = datasets.catalogue().datasets[dataset]
@@ -111,6 +133,55 @@ def file_of(export: Export) -> Path:
     path = storage.local_path(export)
     assert path is not None
     return path
+
+
+# --- the way of an export, without a worker ---------------------------------------------------------------------------
+
+
+def take(worker: str = "worker", hint: int | None = None) -> Step:
+    """The step that the scheduler gives."""
+    step = lifecycle.claim(worker, hint)
+    assert step is not None, "nothing may run"
+    return step
+
+
+def planned(parts: int = 1, rows: int = 10, exact: bool = True) -> Plan:
+    """A plan of so many parts, ten keys each, for `rows` in all."""
+    return Plan(tuple(KeyRange((10 * part,), (10 * part + 10,)) for part in range(parts)), rows, exact)
+
+
+def piece(rows: int = 10, last_key: Key | None = None) -> PieceResult:
+    return PieceResult("somewhere/piece", rows, 100 * rows, "0" * 64, last_key)
+
+
+def finish(step: Step, parts: int = 1, rows: int = 10) -> None:
+    """What a worker records when it did the step well; a plan gives `parts` chunks, a chunk `rows`."""
+    if step.kind == StepKind.PLAN:
+        lifecycle.finish_plan(step, planned(parts, parts * rows))
+    elif step.kind == StepKind.CHUNK:
+        lifecycle.finish_chunk(step, piece(rows))
+    elif step.kind == StepKind.ASSEMBLE:
+        chunks = step.export.steps.filter(kind=StepKind.CHUNK)
+        total = sum(chunk.rows_done for chunk in chunks)
+        lifecycle.make_ready(step, FileResult(storage.file_name(step), total, 100 * total, "0" * 64), {"rows": total})
+    else:
+        lifecycle.finish_notify(step, "The mail was sent")
+
+
+def held(kind: str, owner: User, parts: int = 1, rows: int = 10, **recipe: Any) -> Step:
+    """A running step of that kind, of a new export that came so far."""
+    ask(owner, **recipe)
+    while (step := take()).kind != kind:
+        finish(step, parts, rows)
+    return step
+
+
+def everything() -> dict[str, list[dict[str, Any]]]:
+    """All rows that the lifecycle writes, to be compared with themselves later."""
+    return {model.__name__: list(model.objects.order_by("pk").values()) for model in (Export, Step, Event)}
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
 
 
 def browser(person: User | AnonymousUser) -> Client:
