@@ -15,8 +15,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libmariadb3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --home-dir /var/lib/exportapp --shell /usr/sbin/nologin exportapp \
-    # The folder for static files is made here because the container's file system may be read-only.
-    && install -d -o exportapp -g exportapp /var/lib/exportapp /var/lib/exportapp/static
+    && install -d -o exportapp -g exportapp /var/lib/exportapp
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -2,5 +2,5 @@
 set -eu
 python docker/make_bucket.py
 python manage.py sample_data
-# Last, because it checks datasets.toml against the shop's tables.
+# Last, because it holds datasets.toml against the shop's tables.
 python manage.py migrate

@@ -1,6 +1,7 @@
 """The system checks: what is wrong with settings and with datasets.toml, told at start, each with what to do.
 
-A source that does not answer is a warning and no error: a desk may start while a database is down.
+An error stops the start: a setting that is not understood, a key that would lose rows. What makes one dataset's exports
+fail, or a source that does not answer, is a warning: the desk starts for all the others.
 """
 
 from __future__ import annotations
@@ -15,16 +16,23 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.management.base import BaseCommand
 
 from exportapp.datasets import Catalogue, Dataset, DatasetError, Source, catalogue
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES
 from exportapp.environment import PROBLEMS
 from exportapp.introspection import Inspector, Table, Unreachable, inspecting
 
+SETTINGS = "settings"
 ADD_DRIVER = "apt-get install -y gcc pkg-config python3-dev libmariadb-dev && .venv/bin/pip install -r requirements.txt"
 
 
-@register
+def check_settings() -> None:
+    """For a process that no management command starts. Raises SystemCheckError with all wrong settings and hints."""
+    BaseCommand().check(tags=[SETTINGS])
+
+
+@register(SETTINGS)
 def environment(**_: Any) -> list[CheckMessage]:
     """Variables that were not understood, and parts that do not fit together."""
     found: list[CheckMessage] = [
@@ -107,17 +115,17 @@ def _dataset(dataset: Dataset, tables: dict[str, Table], inspector: Inspector) -
         try:
             table = Table("", inspector.columns_of(dataset.query), is_view=True)
         except ValueError as error:
-            yield Error(
-                f"{where}: the query does not run: {error}.", hint="Try it in the database.", id="exportapp.E020"
+            yield Warning(
+                f"{where}: the query does not run: {error}.", hint="Try it in the database.", id="exportapp.W020"
             )
             return
     elif dataset.relation in tables:
         table = tables[dataset.relation]
     else:
-        yield Error(
+        yield Warning(
             f"{where}: there is no table or view {dataset.relation!r}.",
             hint=_near(dataset.relation, tables) or "Is the user allowed to SELECT from it?",
-            id="exportapp.E021",
+            id="exportapp.W021",
         )
         return
     yield from _columns(where, dataset, table)
@@ -136,16 +144,16 @@ def _columns(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessag
     for declared in dataset.columns:
         real = table.column(declared.name)
         if real is None:
-            yield Error(
+            yield Warning(
                 f"{where}: there is no column {declared.name!r}.",
                 hint=_near(declared.name, names) or f"There are: {', '.join(names)}.",
-                id="exportapp.E022",
+                id="exportapp.W022",
             )
         elif real.type and not _fits(declared.type, real.type):
-            yield Error(
+            yield Warning(
                 f"{where}: {declared.name} is declared as {declared.type}, but is {real.declared or real.type}.",
                 hint=f'Write type = "{real.type}".',
-                id="exportapp.E023",
+                id="exportapp.W023",
             )
 
 
@@ -175,6 +183,13 @@ def _key(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:
                 f"{where}: the key column {name} may be NULL, and rows with NULL would be left out.",
                 hint="Choose a key of columns that are NOT NULL, or leave key out.",
                 id="exportapp.E025",
+            )
+        if column and column.declared.startswith(("enum", "set")):
+            yield Error(
+                f"{where}: the key column {name} is an {column.declared[:4].strip('(').upper()}, whose order is not that "
+                "of its texts: rows would be left out.",
+                hint="Choose another key, or leave key out.",
+                id="exportapp.E027",
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tomllib
 from dataclasses import MISSING, dataclass, field
@@ -319,4 +318,4 @@ def still_allowed(export: Export) -> bool:
 def source_url(export: Export) -> str:
     """The address of an export's source, from the environment."""
     source = catalogue().sources.get(export.source)
-    return source.url if source else os.environ.get(f"SOURCE_{export.source.upper()}_URL", "")
+    return source.url if source else env_secret(f"SOURCE_{export.source.upper()}_URL")

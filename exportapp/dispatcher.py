@@ -20,7 +20,7 @@ from exportapp.doorbell import Doorbell, Unreachable, open_doorbell
 from exportapp.engine.errors import ExportError
 from exportapp.lifecycle import now
 from exportapp.models import UNFINISHED, Export, Step, StepState
-from exportapp.processes import forget_the_dead, sign_of_life
+from exportapp.processes import forget_the_dead, sign_of_life, sign_off
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class Dispatcher:
         self._ending.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        sign_off("dispatcher")
 
     def wait(self) -> None:
         self._ending.wait()
@@ -93,9 +94,7 @@ class Dispatcher:
     def _ring(self) -> None:
         try:
             ring_due(self._bell)
-            if (
-                self._looked % 10 == 0
-            ):  # asking for the depth also answers the broker's heartbeats while nothing is rung
+            if self._looked % 10 == 0:  # asking also answers the broker's heartbeats while nothing is rung
                 self._facts = {"broker": "reachable", "waiting": self._bell.depth()}
             self._looked += 1
             self._pause = 0.0

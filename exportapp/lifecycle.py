@@ -266,8 +266,12 @@ def claim(worker: str, hint: int | None = None) -> Step | None:
 
 def _served_lately() -> list[int]:
     """The people whose steps were claimed last, longest ago first."""
-    latest = Step.objects.exclude(started_at=None).order_by("-started_at").values_list("export__owner_id", flat=True)
-    return list(dict.fromkeys(latest[:LATELY]))[::-1]
+    # Two queries: joined, MariaDB sorted all steps there ever were instead of following the index.
+    latest = list(
+        Step.objects.exclude(started_at=None).order_by("-started_at").values_list("export_id", flat=True)[:LATELY]
+    )
+    owners = dict(Export.objects.filter(pk__in=latest).values_list("pk", "owner_id"))
+    return list(dict.fromkeys(owners[export] for export in latest if export in owners))[::-1]
 
 
 def _connections(source: str) -> int:

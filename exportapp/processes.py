@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+
+from django.db import Error as DatabaseError
 
 from exportapp.lifecycle import now
 from exportapp.models import Process
@@ -25,6 +28,12 @@ def sign_of_life(kind: str, facts: dict[str, Any]) -> None:
     Process.objects.update_or_create(
         name=f"{kind} {process_name()}", defaults=row, create_defaults={**row, "started_at": at}
     )
+
+
+def sign_off(kind: str) -> None:
+    """Takes this process's row away as it ends in order, so that only what died stays to be noticed."""
+    with suppress(DatabaseError):
+        Process.objects.filter(name=f"{kind} {process_name()}").delete()
 
 
 def forget_the_dead() -> None:

@@ -146,19 +146,14 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
-LANGUAGE_CODE = "en-gb"  # days before months, and 24 hours
+LANGUAGE_CODE = "en-gb"  # days before months
+FORMAT_MODULE_PATH = "exportapp.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = VAR / "static"
-STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns when it is missing
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
-}
-WHITENOISE_USE_FINDERS = True  # the laptop's default needs no collectstatic
+WHITENOISE_USE_FINDERS = True  # there are few and small ones: nobody needs to run collectstatic
 
 # --- security --------------------------------------------------------------------------------------------------------
 

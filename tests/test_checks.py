@@ -101,20 +101,20 @@ def test_dataset_without_mistakes_is_passed_in_silence(check: Callable[[str], To
 
 # What is replaced, by what, and the message and hint that follow.
 MISTAKES = [
-    ('table = "orders"', 'table = "order"', "E021", "there is no table or view 'order'.",
+    ('table = "orders"', 'table = "order"', "W021", "there is no table or view 'order'.",
      "Did you mean orders or paid_orders?"),
-    ('table = "orders"', 'table = "warehouse"', "E021", "there is no table or view 'warehouse'.",
+    ('table = "orders"', 'table = "warehouse"', "W021", "there is no table or view 'warehouse'.",
      "Is the user allowed to SELECT from it?"),
-    ('{ name = "status" }', '{ name = "statuss" }', "E022", "there is no column 'statuss'.", "Did you mean status?"),
-    ('{ name = "status" }', '{ name = "zzz" }', "E022", "there is no column 'zzz'.",
+    ('{ name = "status" }', '{ name = "statuss" }', "W022", "there is no column 'statuss'.", "Did you mean status?"),
+    ('{ name = "status" }', '{ name = "zzz" }', "W022", "there is no column 'zzz'.",
      "There are: id, placed_at, status, total, tenant, number, maybe, changed_at, gift, photo."),
-    ('{ name = "status" }', '{ name = "status", type = "integer" }', "E023",
+    ('{ name = "status" }', '{ name = "status", type = "integer" }', "W023",
      "status is declared as integer, but is varchar(10).", 'Write type = "text".'),
-    ('{ name = "total", type = "decimal", scale = 2 }', '{ name = "total" }', "E023",
+    ('{ name = "total", type = "decimal", scale = 2 }', '{ name = "total" }', "W023",
      "total is declared as text, but is decimal(10,2).", 'Write type = "decimal".'),
-    ('{ name = "photo", type = "binary" }', '{ name = "photo" }', "E023",
+    ('{ name = "photo", type = "binary" }', '{ name = "photo" }', "W023",
      "photo is declared as text, but is blob.", 'Write type = "binary".'),
-    ('{ name = "changed_at", type = "datetime" }', '{ name = "changed_at", type = "time" }', "E023",
+    ('{ name = "changed_at", type = "datetime" }', '{ name = "changed_at", type = "time" }', "W023",
      "changed_at is declared as time, but is datetime.", 'Write type = "datetime".'),
     ('key = ["id"]', 'key = ["tenant"]', "E024", "the key ['tenant'] is not unique.",
      "Unique are: ['id'] or ['maybe'] or ['tenant', 'number']."),
@@ -154,7 +154,7 @@ def test_all_mistakes_of_all_datasets_are_told_at_once(check: Callable[[str], To
     found = check(
         ORDERS.replace('"status"', '"x"').replace('"gift"', '"y"') + second.replace('table = "orders"', 'table = "z"')
     )
-    assert [number for number, *_ in found] == ["E022", "E022", "E021"]
+    assert [number for number, *_ in found] == ["W022", "W022", "W021"]
     assert "datasets.others" in found[2][1]
 
 
@@ -170,7 +170,7 @@ columns = [{ name = "id", type = "integer" }, { name = "changed_at", type = "dat
 """
     assert check(view) == []
     [(number, text, _)] = check(view.replace("columns = [", 'columns = [{ name = "no" }, '))
-    assert (number, "'no'" in text) == ("E022", True)
+    assert (number, "'no'" in text) == ("W022", True)
 
 
 QUERY = """
@@ -185,12 +185,12 @@ columns = [{ name = "status" }, { name = "sum", type = "decimal" }]
 def test_query_is_tried(check: Callable[[str], Told]) -> None:
     assert check(QUERY) == []
     [(number, text, hint)] = check(QUERY.replace("FROM orders", "FROM warehouse"))
-    assert number == "E020"
+    assert number == "W020"
     assert text.startswith("my-datasets.toml: datasets.totals: the query does not run: ")
     assert "warehouse" in text
     assert hint == "Try it in the database."
     [(number, text, hint)] = check(QUERY.replace('{ name = "sum"', '{ name = "total"'))
-    assert (number, hint) == ("E022", "There are: status, sum.")
+    assert (number, hint) == ("W022", "There are: status, sum.")
 
 
 def test_part_of_an_index_on_a_prefix_makes_nothing_unique(mariadb: MariaDB, declare: Check) -> None:
@@ -248,7 +248,7 @@ def test_file_that_is_no_database_is_a_warning(declare: Check, tmp_path: Path) -
 def test_one_source_that_is_away_hides_no_mistake_of_another(declare: Check, sqlite_url: str) -> None:
     away = '[sources.away]\ndefault = "sqlite:////nowhere/x"\n'
     found = declare(away + ORDERS.replace('"status"', '"statuss"'), sqlite_url)
-    assert [number for number, *_ in found] == ["W012", "E022"]
+    assert [number for number, *_ in found] == ["W012", "W022"]
 
 
 def test_surprise_in_a_check_keeps_no_desk_from_starting(

@@ -18,7 +18,7 @@ from django.db import close_old_connections, connections
 from exportapp import lifecycle
 from exportapp.engine.errors import LeaseLost
 from exportapp.models import Step
-from exportapp.processes import sign_of_life
+from exportapp.processes import sign_of_life, sign_off
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,14 @@ class Heart:
                 self._process = os.getpid()
                 self._pulses = set()
                 self._stopped = threading.Event()
-                threading.Thread(target=self._run, name="heart", daemon=True).start()
+                self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, if it runs in this process."""
+        if self._process == os.getpid():
+            self._stopped.set()
+            self._thread.join(timeout=2)
 
     @contextmanager
     def beating(self, step: Step) -> Iterator[Pulse]:
@@ -129,6 +136,7 @@ class Heart:
                 signed = at
                 self._sign(len(pulses))
             close_old_connections()
+        sign_off("worker")
         connections.close_all()
 
     def _sign(self, running: int) -> None:

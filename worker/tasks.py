@@ -8,11 +8,13 @@ import traceback
 from typing import Any
 
 from celery.concurrency.thread import TaskPool
-from celery.signals import worker_process_init, worker_ready
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 from django.conf import settings
+from django.core.management.base import SystemCheckError
 
 from exportapp import datasets, lifecycle
 from exportapp.celery import app, draining
+from exportapp.checks import check_settings
 from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
 from exportapp.models import Step, StepKind
 from exportapp.processes import process_name
@@ -62,6 +64,14 @@ def _give_up(step: Step, error: Exception) -> None:
         log.warning("step %s was taken away under fence %s", step.pk, step.fence)
 
 
+@worker_init.connect
+def _settings_are_right(**_: Any) -> None:
+    try:
+        check_settings()
+    except SystemCheckError as error:
+        raise SystemExit(str(error)) from None  # any other exception of a signal's receiver is logged, and forgotten
+
+
 @worker_process_init.connect
 def _child_is_alive(**_: Any) -> None:
     HEART.start()
@@ -72,3 +82,9 @@ def _process_is_alive(sender: Any, **_: Any) -> None:
     # Only where steps run in this very process: a prefork parent must have no threads when it forks.
     if isinstance(sender.pool, TaskPool):
         HEART.start()
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _process_ends(**_: Any) -> None:
+    HEART.stop()

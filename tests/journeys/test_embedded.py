@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,11 @@ def as_user(desk: Quickstart, name: str) -> Visitor:
     visitor = Visitor(desk.address)
     visitor.sign_in(name, desk.passwords[name])
     return visitor
+
+
+def signs(desk: Quickstart) -> list[str]:
+    with closing(sqlite3.connect(desk.var / "exportapp.sqlite3")) as app:
+        return [name for (name,) in app.execute("SELECT name FROM exportapp_process")]
 
 
 def test_newcomer_is_told_all_that_is_needed_and_a_first_file_is_there(desk: Quickstart) -> None:
@@ -114,6 +121,7 @@ def test_signal_ends_every_child_and_the_next_run_goes_on_with_the_data(tmp_path
         assert desk.end(signal.SIGINT) == 0
         assert desk.processes.survivors() == []
         assert "Everything has ended." in desk.told
+        assert signs(desk) == []  # what ended in order is not shown as dead
 
         desk.start(orders=500)
         assert (desk.passwords, desk.file) == (first, file)

@@ -88,6 +88,7 @@ def test_worker_that_is_asked_to_end_hands_its_chunk_over_and_spends_no_attempt(
         desk.processes.term("worker")
         wait_until(lambda: desk.processes.ended("worker"), 30, "the end of the worker")
         assert desk.ask("SELECT COUNT(*) FROM exportapp_step WHERE state = 'running'") == [["0"]]
+        assert desk.ask("SELECT name FROM exportapp_process WHERE kind = 'worker'") == []
         assert not desk.ask(ENDED)
         wait_until(lambda: not queries_on(mariadb), 10, "the query of the chunk to leave the server")
         desk.start_worker("worker after the deploy")

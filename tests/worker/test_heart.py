@@ -16,6 +16,7 @@ from pytest_django import Settings
 from exportapp import lifecycle
 from exportapp.engine.errors import LeaseLost
 from exportapp.models import Process, Step, StepKind
+from exportapp.processes import process_name, sign_of_life, sign_off
 from tests.scenes import held
 from tests.services import wait_until
 from worker import heart
@@ -143,23 +144,6 @@ def test_lease_counts_from_before_the_beat_was_sent(step: Step, monkeypatch: pyt
 # --- all of a process -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hearts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Heart]]:
-    """Makes hearts that beat fast, and sign nowhere; all are stopped at the end."""
-    monkeypatch.setattr(heart, "PROGRESS_SECONDS", 0.01)
-    monkeypatch.setattr(heart, "sign_of_life", lambda kind, facts: None)
-    made: list[Heart] = []
-
-    def make() -> Heart:
-        made.append(Heart())
-        return made[-1]
-
-    yield make
-    for one in made:
-        one._stopped.set()
-    wait_until(lambda: not beating(), 10, "the end of the threads")
-
-
 def beating() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "heart"]
 
@@ -185,6 +169,24 @@ def beats(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Beats:
     beats = Beats()
     monkeypatch.setattr(lifecycle, "beat", beats)
     return beats
+
+
+@pytest.fixture
+def hearts(beats: Beats, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Heart]]:
+    """Makes hearts that beat fast, and sign nowhere; all are stopped before the settings are put back."""
+    monkeypatch.setattr(heart, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(heart, "sign_of_life", lambda kind, facts: None)
+    monkeypatch.setattr(heart, "sign_off", lambda kind: None)
+    made: list[Heart] = []
+
+    def make() -> Heart:
+        made.append(Heart())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+    wait_until(lambda: not beating(), 10, "the end of the threads")
 
 
 def test_heart_beats_for_all_steps_while_they_run(hearts: Callable[[], Heart], beats: Beats) -> None:
@@ -235,9 +237,10 @@ def test_forked_child_has_a_heart_of_its_own_and_none_of_its_parents_steps(
     heart = hearts()
     with heart.beating(Step(pk=1)):
         wait_until(lambda: beats.of, 10, "a beat")
-        heart._stopped.set()
-        wait_until(lambda: not beating(), 10, "the end of the thread, which no child inherits")
+        heart.stop()
+        assert not beating()  # no child inherits a thread
         heart._process = -1
+        heart.stop()
         beats.of.clear()
         with heart.beating(Step(pk=2)):
             wait_until(lambda: len(beats.of) > 3, 10, "beats of the child")
@@ -253,6 +256,30 @@ def test_heart_gives_the_sign_of_life_of_its_worker() -> None:
     process = Process.objects.get()
     assert process.facts == {"steps": 2}
     assert process.started_at < process.seen_at
+
+
+def test_heart_that_stops_takes_the_sign_away(
+    hearts: Callable[[], Heart], beats: Beats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(heart, "sign_off", told.append)
+    one = hearts()
+    one.stop()
+    assert told == []  # it never started
+    one.start()
+    one.stop()
+    assert (told, beating()) == (["worker"], [])
+
+
+@pytest.mark.usefixtures("desk")
+def test_process_that_signs_off_leaves_the_signs_of_others() -> None:
+    at = lifecycle.now()
+    Process.objects.create(name="worker elsewhere:1", kind="worker", started_at=at, seen_at=at)
+    for kind in ("worker", "dispatcher"):
+        sign_of_life(kind, {})
+    sign_off("worker")
+    assert [process.kind for process in Process.objects.all()] == ["dispatcher", "worker"]
+    assert not Process.objects.filter(name=f"worker {process_name()}").exists()
 
 
 def test_sign_of_life_that_does_not_arrive_stops_nothing(
