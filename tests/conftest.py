@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 _VAR = tempfile.TemporaryDirectory(prefix="exportapp-tests-")
 # For the processes that tests start. pytest-django has read the settings of this one already: `desk` moves those.
@@ -18,32 +19,44 @@ from django.contrib.auth.models import Group, User  # noqa: E402
 from pytest_django import Settings  # noqa: E402
 
 from tests.scenes import DATASETS, write_shop  # noqa: E402
-from tests.services import MailServer, MariaDB, Moto, RabbitMQ, SeaweedFS  # noqa: E402
+from tests.services import MailServer, MariaDB, Moto, RabbitMQ, SeaweedFS, Server  # noqa: E402
 
+AnyServer = TypeVar("AnyServer", bound=Server)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
-    with MariaDB() as server:
+@contextmanager
+def started(server: AnyServer, config: pytest.Config) -> Iterator[AnyServer]:
+    """Runs a server for the session, and lets what it says of its start through to the terminal."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with ExitStack() as ending:
+        with capture.global_and_fixture_disabled():
+            print()
+            ending.enter_context(server)
         yield server
 
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitMQ]:
-    with RabbitMQ() as server:
+def mariadb(pytestconfig: pytest.Config) -> Iterator[MariaDB]:
+    with started(MariaDB(), pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[Moto]:
-    with Moto() as server:
+def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMQ]:
+    with started(RabbitMQ(), pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def seaweedfs() -> Iterator[SeaweedFS]:
-    with SeaweedFS() as server:
+def moto(pytestconfig: pytest.Config) -> Iterator[Moto]:
+    with started(Moto(), pytestconfig) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(pytestconfig: pytest.Config) -> Iterator[SeaweedFS]:
+    with started(SeaweedFS(), pytestconfig) as server:
         yield server
 
 
