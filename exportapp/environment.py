@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
         return text.upper()
     note(name, f"{text!r} is none of {', '.join(choices)}", "Write one of them.")
     return default
+
+
+def env_folder(name: str, default: Path) -> Path:
+    """A folder, made if it is missing. One that cannot be is noted, and replaced so that the checks come to tell it."""
+    path = Path(env_text(name, str(default))).resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        note(name, f"the folder {path} cannot be made: {error.strerror}", "Name a folder that this user may write to.")
+        return Path(tempfile.mkdtemp(prefix="exportapp-"))
+    return path
 
 
 def env_list(name: str, default: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from exportapp.environment import (
     database,
     env_bool,
     env_choice,
+    env_folder,
     env_list,
     env_number,
     env_secret,
@@ -23,8 +24,7 @@ from exportapp.environment import (
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR = Path(env_text("EXPORTAPP_VAR", str(BASE_DIR / "var"))).resolve()
-VAR.mkdir(parents=True, exist_ok=True)
+VAR = env_folder("EXPORTAPP_VAR", BASE_DIR / "var")
 
 # --- who we are ------------------------------------------------------------------------------------------------------
 

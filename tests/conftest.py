@@ -22,7 +22,6 @@ from tests.scenes import DATASETS, write_shop  # noqa: E402
 from tests.services import MailServer, MariaDB, Moto, RabbitMQ, SeaweedFS, Server  # noqa: E402
 
 AnyServer = TypeVar("AnyServer", bound=Server)
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager

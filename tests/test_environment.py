@@ -293,6 +293,15 @@ def test_all_wrong_values_are_told_at_once_with_what_to_write_and_no_password(tm
     assert "HINT: Set EXPORTAPP_DATASETS to a file." in told
 
 
+def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(tmp_path, "manage.py", "check", EXPORTAPP_VAR=str(tmp_path / "file/var"), TMPDIR=str(tmp_path))
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in told
+    assert f"EXPORTAPP_VAR: the folder {tmp_path}/file/var cannot be made: Not a directory." in told
+
+
 PRINT = """
 import json, exportapp.settings as s
 names = ("SECRET_KEY ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS BROKER_URL STORAGE_URL S3_PUBLIC_ENDPOINT SECURE_SSL_REDIRECT "
