@@ -129,6 +129,7 @@ def _dataset(dataset: Dataset, tables: dict[str, Table], inspector: Inspector) -
         )
         return
     yield from _columns(where, dataset, table)
+    yield from _time_zone(where, dataset, table)
     if not table.is_view:
         yield from _key(where, dataset, table)
         yield from _time_index(where, dataset, table)
@@ -150,10 +151,12 @@ def _columns(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessag
                 id="exportapp.W022",
             )
         elif real.type and not _fits(declared.type, real.type):
-            yield Warning(
+            # A key of the wrong type is cut and ordered wrongly, which loses rows.
+            severe = declared.name in dataset.key
+            yield (Error if severe else Warning)(
                 f"{where}: {declared.name} is declared as {declared.type}, but is {real.declared or real.type}.",
                 hint=f'Write type = "{real.type}".',
-                id="exportapp.W023",
+                id="exportapp.E023" if severe else "exportapp.W023",
             )
 
 
@@ -191,6 +194,17 @@ def _key(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:
                 hint="Choose another key, or leave key out.",
                 id="exportapp.E027",
             )
+
+
+def _time_zone(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:
+    column = table.column(dataset.time_column)
+    if column and column.utc and dataset.time_zone != "UTC":
+        yield Error(
+            f"{where}: {column.name} is a TIMESTAMP, which is read in UTC, but time_zone is {dataset.time_zone}: every "
+            "range would be shifted.",
+            hint='Write time_zone = "UTC".',
+            id="exportapp.E028",
+        )
 
 
 def _time_index(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:

@@ -308,9 +308,8 @@ def still_allowed(export: Export) -> bool:
         return False
     if current.row_rule is None:
         return True
-    had = [
-        one.values for one in export.query.conditions if one.op == "in" and one.column.name == current.row_rule.column
-    ]
+    lists = [one for one in export.query.conditions if one.op in ("in", "exactly")]
+    had = [one.values for one in lists if one.column.name == current.row_rule.column]
     now = set(rule_values(export.owner, current.row_rule))
     return any(set(values) <= now for values in had)
 

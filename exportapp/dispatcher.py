@@ -1,6 +1,6 @@
 """Rings for work that waits, takes back what died, expires and tidies what is old. Any number of them may run.
 
-Two threads: ringing talks to the broker and may hang with it; sweeping talks to the database and the store alone.
+Threads apart: ringing may hang with the broker, tidying with the store; sweeping talks to the database alone.
 """
 
 from __future__ import annotations
@@ -47,10 +47,15 @@ def ring_due(bell: Doorbell) -> int:
 
 
 def sweep() -> None:
-    """Does what time makes due: lost steps, expired files, leftovers of ended exports."""
+    """Does what time makes due in the database: takes lost steps back, lets old exports expire."""
     if lost := lifecycle.take_back_lost():
         log.warning("took %d steps back from workers that fell silent", lost)
     lifecycle.expire_due()
+    forget_the_dead()
+
+
+def tidy() -> None:
+    """Deletes what ended exports left in the store. Apart from the sweep, because a store may hang for minutes."""
     ended = Export.objects.filter(tidied=False).exclude(state__in=UNFINISHED)
     # A holder notices the end of its export within a beat; by the end of its lease it writes nothing any more.
     for export in ended.filter(finished_at__lt=now() - timedelta(seconds=settings.LEASE_SECONDS))[:100]:
@@ -59,12 +64,12 @@ def sweep() -> None:
         except ExportError as error:
             log.warning("could not tidy %s: %s", export.pk, error)
             continue
-        Export.objects.filter(pk=export.pk).update(tidied=True)
-    forget_the_dead()
+        # Not if it has expired meanwhile: then its file is to go as well.
+        Export.objects.filter(pk=export.pk, state=export.state).update(tidied=True)
 
 
 class Dispatcher:
-    """The two threads of a dispatcher process, from `start` until `stop`."""
+    """The threads of a dispatcher process, from `start` until `stop`."""
 
     def __init__(self) -> None:
         self._ending = threading.Event()
@@ -72,6 +77,7 @@ class Dispatcher:
         self._threads = [
             threading.Thread(target=self._repeat, args=(self._ring, RING_SECONDS), name="ring", daemon=True),
             threading.Thread(target=self._repeat, args=(sweep, settings.SWEEP_SECONDS), name="sweep", daemon=True),
+            threading.Thread(target=self._repeat, args=(tidy, settings.SWEEP_SECONDS), name="tidy", daemon=True),
             threading.Thread(target=self._repeat, args=(self._sign, SIGN_SECONDS), name="sign", daemon=True),
         ]
         self._bell = open_doorbell(settings.BROKER_URL)
@@ -87,9 +93,6 @@ class Dispatcher:
         for thread in self._threads:
             thread.join(timeout=5)
         sign_off("dispatcher")
-
-    def wait(self) -> None:
-        self._ending.wait()
 
     def _ring(self) -> None:
         try:

@@ -17,7 +17,10 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of a table or a query. `type` is one of the dataset file's; `declared` is the server's own word."""
+    """A column of a table or a query. `type` is one of the dataset file's; `declared` is the server's own word.
+
+    `utc`: the server keeps it in UTC and shows it in the session's zone, which is UTC for exports.
+    """
 
     name: str
     type: str
@@ -26,6 +29,7 @@ class TableColumn:
     comment: str = ""
     scale: int | None = None
     choices: tuple[str, ...] = ()
+    utc: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,8 @@ def _mysql_column(name: str, data: str, full: str, nullable: str, comment: str, 
     kind = "boolean" if full == "tinyint(1)" else _MYSQL_TYPES.get(data, "text")
     # The server writes a quote inside a value twice.
     choices = tuple(one.replace("''", "'") for one in re.findall(r"'((?:[^']|'')*)'", full)) if data == "enum" else ()
-    return TableColumn(
-        name, kind, full, nullable == "YES", comment, int(scale) if data == "decimal" and scale else None, choices
-    )
+    digits = int(scale) if data == "decimal" and scale else None
+    return TableColumn(name, kind, full, nullable == "YES", comment, digits, choices, data == "timestamp")
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------

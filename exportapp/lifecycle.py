@@ -18,12 +18,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError, close_old_connections, transaction
 from django.db.models import Case, F, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Now
 
 from exportapp import datasets, recipes
 from exportapp.engine.errors import ExportError, LeaseLost
+from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe, to_json
 from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Step, StepKind, StepState
 
@@ -61,10 +62,15 @@ def now() -> datetime:
 
 
 def _retried(verb: Callable[P, R]) -> Callable[P, R]:
-    """Deadlocks and lock waits undo a whole transaction, so the verb may simply run again."""
+    """Deadlocks and lock waits undo a whole transaction, so the verb may simply run again.
+
+    A step may last longer than a server or a firewall keeps an idle connection: one that is dead is replaced first.
+    """
 
     @wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not transaction.get_connection().in_atomic_block:
+            close_old_connections()
         for _ in range(4):
             try:
                 return verb(*args, **kwargs)
@@ -316,8 +322,9 @@ def finish_plan(step: Step, plan: Plan) -> None:
     """Records the plan and makes a chunk step of each range. Fails the export when it has more rows than it may."""
     with _holding(step, "finish", finished_at=now()) as export:
         most = datasets.thaw(export.definition).max_rows
-        if plan.exact and most and plan.rows > most:
-            _end(export, "fail", _too_many(plan.rows, most))
+        # An estimate is made of what has at least COUNT_LIMIT rows, and is not trusted beyond that.
+        if most and plan.rows > most and (plan.exact or most <= COUNT_LIMIT):
+            _end(export, "fail", too_many(most))
             return
         estimate = -(-plan.rows // len(plan.ranges))
         Export.objects.filter(pk=export.pk).update(
@@ -346,9 +353,10 @@ def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int, at
     )
 
 
-def _too_many(rows: int, most: int) -> str:
+def too_many(most: int) -> str:
+    """The sentence for an export that has more rows than its dataset allows."""
     return (
-        f"This export has {rows:,} rows; at most {most:,} may be exported at once. Choose a shorter range or a filter."
+        f"More than {most:,} rows: that is the most to be exported at once. Choose a shorter range or add a condition."
     )
 
 
@@ -360,7 +368,7 @@ def finish_chunk(step: Step, piece: PieceResult) -> None:
         most = datasets.thaw(export.definition).max_rows
         rows = Step.objects.filter(export=export).aggregate(rows=Sum("rows_done"))["rows"] or 0
         if most and rows > most:
-            _end(export, "fail", _too_many(rows, most))
+            _end(export, "fail", too_many(most))
         elif piece.last_key is not None:
             rest = KeyRange(piece.last_key, step.key_range.upto)
             left = max(0, (step.rows_estimated or 0) - piece.rows)

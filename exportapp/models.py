@@ -80,6 +80,7 @@ class Export(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="export_owner"),
             models.Index(fields=["state", "expires_at"], name="export_state"),
+            models.Index(fields=["tidied", "finished_at"], name="export_leftovers"),
         ]
 
     def __str__(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
@@ -15,16 +14,16 @@ from exportapp.models import Export
 
 def export_ready(export: Export) -> None:
     """Tells the owner that the file can be fetched. Raises ExportError."""
-    _send(export, "export-ready", {})
+    _send(export, "export-ready")
 
 
 def export_failed(export: Export) -> None:
     """Tells the owner why there is no file. Raises ExportError."""
-    _send(export, "export-failed", {})
+    _send(export, "export-failed")
 
 
-def _send(export: Export, template: str, context: dict[str, Any]) -> None:
-    context = {"export": export, "url": settings.BASE_URL + export.get_absolute_url(), **context}
+def _send(export: Export, template: str) -> None:
+    context = {"export": export, "url": settings.BASE_URL + export.get_absolute_url()}
     subject = render_to_string(f"emails/{template}-subject.txt", context)
     message = EmailMultiAlternatives(
         subject=" ".join(subject.split()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -17,6 +17,7 @@ from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.specs import Condition, Query, Recipe, RecipeFilter
 
+Conditions = Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]
 Problems = dict[str, str]  # field -> sentence; the filter in row 2 is "filters.2"
 
 
@@ -27,16 +28,42 @@ class Filter:
     label: str
     types: frozenset[str]
     values: int | None
-    conditions: Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]
+    conditions: Conditions
 
 
-def _one(op: str) -> Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]:
-    return lambda column, values: (Condition(column, op, values),)
+def _plain(op: str) -> Conditions:
+    def conditions(column: specs.Column, values: tuple[str, ...]) -> tuple[Condition, ...]:
+        return (Condition(column, op, tuple(_midnight(column, value) for value in values)),)
+
+    return conditions
+
+
+def _is(column: specs.Column, values: tuple[str, ...]) -> tuple[Condition, ...]:
+    return _between(column, values * 2) if _whole_day(column, values[0]) else (Condition(column, "eq", values),)
 
 
 def _between(column: specs.Column, values: tuple[str, ...]) -> tuple[Condition, ...]:
     low, high = values
-    return tuple(Condition(column, op, (value,)) for op, value in (("ge", low), ("le", high)) if value.strip())
+    lower = (Condition(column, "ge", (_midnight(column, low),)),) if low.strip() else ()
+    return (*lower, _up_to(column, high)) if high.strip() else lower
+
+
+def _up_to(column: specs.Column, high: str) -> Condition:
+    """A day as the end of a range of moments means all of it."""
+    if not _whole_day(column, high):
+        return Condition(column, "le", (high,))
+    if high == date.max.isoformat():
+        return Condition(column, "le", (f"{high} 23:59:59.999999",))
+    after = date.fromisoformat(high) + timedelta(days=1)
+    return Condition(column, "lt", (_midnight(column, after.isoformat()),))
+
+
+def _whole_day(column: specs.Column, value: str) -> bool:
+    return column.type == "datetime" and len(value) == len("2026-01-31")
+
+
+def _midnight(column: specs.Column, value: str) -> str:
+    return f"{value} 00:00:00" if _whole_day(column, value) else value
 
 
 _TEXTS = frozenset({"text", "json"})
@@ -44,12 +71,12 @@ _EXACT = frozenset({"text", "boolean", "integer", "decimal", "date", "datetime"}
 _RANGED = specs.NUMBER_TYPES | specs.MOMENT_TYPES
 
 FILTERS: dict[str, Filter] = {
-    "eq": Filter("is", _EXACT, 1, _one("eq")),
-    "in": Filter("is one of", _EXACT, None, _one("in")),
-    "contains": Filter("contains", _TEXTS, 1, _one("contains")),
+    "eq": Filter("is", _EXACT, 1, _is),
+    "in": Filter("is one of", _EXACT, None, _plain("in")),
+    "contains": Filter("contains", _TEXTS, 1, _plain("contains")),
     "between": Filter("is between", frozenset(_RANGED), 2, _between),
-    "empty": Filter("is empty", specs.COLUMN_TYPES, 0, _one("empty")),
-    "not_empty": Filter("is not empty", specs.COLUMN_TYPES, 0, _one("not_empty")),
+    "empty": Filter("is empty", specs.COLUMN_TYPES, 0, _plain("empty")),
+    "not_empty": Filter("is not empty", specs.COLUMN_TYPES, 0, _plain("not_empty")),
 }
 
 
@@ -95,7 +122,8 @@ def _rule_conditions(dataset: Dataset, person: User) -> tuple[Condition, ...]:
     if dataset.row_rule is None:
         return ()
     column = _column(dataset, dataset.row_rule.column).spec
-    return (Condition(column, "in", rule_values(person, dataset.row_rule)),)
+    op = "exactly" if column.type == "text" else "in"
+    return (Condition(column, op, rule_values(person, dataset.row_rule)),)
 
 
 # --- the time range --------------------------------------------------------------------------------------------------
@@ -259,7 +287,7 @@ _CLEANERS: dict[str, Callable[[str], str]] = {
     "float": lambda value: repr(float(_decimal(value))),
     "boolean": _boolean,
     "date": lambda value: moment(value).date().isoformat(),
-    "datetime": lambda value: _written(moment(value)),
+    "datetime": lambda value: _written(moment(value)) if ":" in value else moment(value).date().isoformat(),
     "time": _time,
 }
 _EXAMPLES = {

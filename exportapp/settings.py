@@ -88,7 +88,7 @@ SELF_STOP_SECONDS = LEASE_SECONDS * 0.75
 SWEEP_SECONDS = env_number("EXPORTAPP_SWEEP_SECONDS", 10, least=0.1)
 RING_AGAIN_SECONDS = env_number("EXPORTAPP_RING_AGAIN_SECONDS", 30, least=0.5)
 RETRY_SECONDS = env_number("EXPORTAPP_RETRY_SECONDS", 10, least=0)  # the first back-off; doubled each time
-RETRIES = 5
+RETRIES = 10  # doubling from 10 s they bridge an outage of most of an hour
 CRASHES = 3
 SLICE_SECONDS = 60  # a worker goes on claiming for so long before it gives the doorbell back
 CHUNK_SECONDS = env_number("EXPORTAPP_CHUNK_SECONDS", 60, least=0.1)

@@ -193,6 +193,35 @@ def test_query_is_tried(check: Callable[[str], Told]) -> None:
     assert (number, hint) == ("W022", "There are: status, sum.")
 
 
+def test_key_of_the_wrong_type_stops_the_start(check: Callable[[str], Told]) -> None:
+    """It is cut and ordered wrongly; any other column's values are written as they are."""
+    found = check(ORDERS.replace('{ name = "id", type = "integer" }', '{ name = "id" }'))
+    assert [number for number, *_ in found] == ["E023"]
+
+
+def test_key_that_is_no_key_in_mysql_alone_is_told(mariadb: MariaDB, declare: Check) -> None:
+    url = mariadb.create_database("odd_keys")
+    mariadb.sql("CREATE TABLE orders (kind ENUM('b', 'a') PRIMARY KEY, at TIMESTAMP NOT NULL, KEY (at))", "odd_keys")
+    text = """
+[sources.shop]
+[datasets.orders]
+source = "shop"
+table = "orders"
+key = ["kind"]
+time_column = "at"
+time_zone = "Europe/Berlin"
+columns = [{ name = "kind" }, { name = "at", type = "datetime" }]
+"""
+    found = declare(text, url)
+    assert [(number, hint) for number, _, hint in found] == [
+        ("E028", 'Write time_zone = "UTC".'),
+        ("E027", "Choose another key, or leave key out."),
+    ]
+    assert "at is a TIMESTAMP, which is read in UTC" in found[0][1]
+    assert "the key column kind is an ENUM" in found[1][1]
+    assert declare(text.replace("Europe/Berlin", "UTC").replace('key = ["kind"]', ""), url) == []
+
+
 def test_part_of_an_index_on_a_prefix_makes_nothing_unique(mariadb: MariaDB, declare: Check) -> None:
     url = mariadb.create_database("prefixed")
     mariadb.sql(

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from pytest_django import Settings
 
 from exportapp import dispatcher, lifecycle, storage
-from exportapp.dispatcher import Dispatcher, due_steps, ring_due, sweep
+from exportapp.dispatcher import Dispatcher, due_steps, ring_due, sweep, tidy
 from exportapp.doorbell import Unreachable
 from exportapp.engine.errors import ExportError
 from exportapp.models import Event, Export, ExportState, Process, Step, StepKind, StepState
@@ -159,6 +159,12 @@ def stored(export: Export) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def go_round() -> None:
+    """What a dispatcher does apart from ringing, once."""
+    sweep()
+    tidy()
+
+
 def test_sweep_takes_back_what_died(alice: User) -> None:
     step = held(StepKind.CHUNK, alice)
     later(61)
@@ -170,10 +176,10 @@ def test_sweep_takes_back_what_died(alice: User) -> None:
 def test_expired_file_goes_a_sweep_after_its_time(alice: User) -> None:
     export = in_state(alice, ExportState.READY)
     file = file_of(export)
-    sweep()
+    go_round()
     assert file.exists()
     later(7 * 86400 + 1)
-    sweep()
+    go_round()
     export.refresh_from_db()
     assert (export.state, file.exists(), stored(export)) == (ExportState.EXPIRED, False, [])
 
@@ -181,14 +187,33 @@ def test_expired_file_goes_a_sweep_after_its_time(alice: User) -> None:
 def test_ended_export_is_tidied_when_no_worker_can_still_write(alice: User) -> None:
     export = in_state(alice, ExportState.CANCELLED)
     store(f"{export.folder}/pieces/1")
-    sweep()
+    go_round()
     later(59)
-    sweep()
+    go_round()
     assert stored(export) == ["pieces/1"]
     later(2)
-    sweep()
+    go_round()
     export.refresh_from_db()
     assert (stored(export), export.tidied) == ([], True)
+
+
+def test_export_that_expires_while_it_is_tidied_is_tidied_again(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = in_state(alice, ExportState.READY)
+    later(7 * 86400 + 1)
+    kept = storage.tidy
+
+    def expiring(one: Export) -> None:
+        kept(one)
+        lifecycle.expire_due()  # by another dispatcher
+
+    monkeypatch.setattr(storage, "tidy", expiring)
+    tidy()
+    monkeypatch.undo()
+    later(7 * 86400 + 1)
+    assert stored(export)
+    tidy()
+    export.refresh_from_db()
+    assert (export.state, stored(export), export.tidied) == (ExportState.EXPIRED, [], True)
 
 
 @pytest.mark.parametrize("state", ExportState.values)
@@ -200,7 +225,7 @@ def test_only_the_finished_file_is_left_of_what_has_ended(alice: User, state: st
     for name in everywhere:
         store(f"{export.folder}/{name}")
     later(61)
-    sweep()
+    go_round()
     export.refresh_from_db()
     left = {"queued": everywhere, "running": everywhere, "ready": ["12/file.csv"]}
     assert stored(export) == sorted(left.get(state, []))
@@ -223,27 +248,27 @@ def test_store_that_fails_for_one_export_stops_no_other_and_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "tidy", tidy_but_one)
-        sweep()
+        go_round()
     assert [len(stored(export)) for export in exports] == [0, 1, 0]
-    sweep()
+    go_round()
     assert [len(stored(export)) for export in exports] == [0, 0, 0]
 
 
 def test_tidied_export_is_not_looked_at_again(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     in_state(alice, ExportState.CANCELLED)
     later(61)
-    sweep()
+    go_round()
     monkeypatch.setattr(storage, "tidy", lambda export: pytest.fail("tidied twice"))
-    sweep()
+    go_round()
 
 
 def test_second_sweep_finds_nothing_to_do(alice: User) -> None:
     in_state(alice, ExportState.READY)
     held(StepKind.CHUNK, alice)
     later(7 * 86400 + 61)
-    sweep()
+    go_round()
     before = everything()
-    sweep()
+    go_round()
     assert everything() == before
     assert Event.objects.filter(kind__in=["expired", "taken back"]).count() == 2
 
@@ -252,7 +277,7 @@ def test_process_that_is_silent_for_an_hour_is_forgotten() -> None:
     at = lifecycle.now()
     for name, minutes in (("old", 61), ("young", 59)):
         Process.objects.create(name=name, kind="worker", started_at=at, seen_at=at - timedelta(minutes=minutes))
-    sweep()
+    go_round()
     assert [process.name for process in Process.objects.all()] == ["young"]
 
 
@@ -313,12 +338,16 @@ class Hanging(Bell):
         self.let_go.wait(30)
 
 
-def test_bell_that_hangs_keeps_no_sweep_from_going_on(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+@pytest.mark.parametrize("part", ["ring_due", "tidy"])
+def test_broker_or_store_that_hangs_keeps_no_sweep_from_going_on(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, part: str
+) -> None:
     bell, sweeps, signs = Hanging(), [0], [0]
     settings.SWEEP_SECONDS = 0.01
     monkeypatch.setattr(dispatcher, "SIGN_SECONDS", 0.01)
     monkeypatch.setattr(dispatcher, "open_doorbell", lambda url: bell)
-    monkeypatch.setattr(dispatcher, "ring_due", lambda bell: bell.ring([1]))
+    for one in ("ring_due", "tidy"):
+        monkeypatch.setattr(dispatcher, one, lambda *_, hangs=one == part: bell.ring([1]) if hangs else None)
     monkeypatch.setattr(dispatcher, "sweep", lambda: sweeps.append(1))
     monkeypatch.setattr(dispatcher, "sign_of_life", lambda kind, facts: signs.append(1))
     desk = Dispatcher()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, transaction
 from django.db.models import F, Model
@@ -463,24 +464,30 @@ def test_plan_says_whether_the_export_is_small(alice: User, rows: int, small: bo
     assert step.export.events.latest("pk").text == f"About {rows:,} rows in one part"
 
 
-TOO_MANY = (
-    "This export has 21 rows; at most 20 may be exported at once. Choose a shorter range or a filter."
-)  # fmt: skip
+TOO_MANY = "More than 20 rows: that is the most to be exported at once. Choose a shorter range or add a condition."
 
 
 @pytest.mark.parametrize(
-    ("rows", "exact", "refused"), [(20, True, False), (21, True, True), (21, False, False), (0, True, False)]
+    ("rows", "exact", "most", "refused"),
+    [
+        (20, True, 20, False),
+        (21, True, 20, True),
+        (300_000, False, 20, True),  # estimates are made only of what has more than 200,000
+        (300_000, False, 200_000, True),
+        (300_000, False, 200_001, False),
+        (0, True, 20, False),
+    ],
 )
-def test_export_of_too_many_rows_is_refused_when_they_were_counted(
-    alice: User, desk: Path, rows: int, exact: bool, refused: bool
+def test_export_is_refused_that_has_too_many_rows_for_certain(
+    alice: User, desk: Path, rows: int, exact: bool, most: int, refused: bool
 ) -> None:
-    declare(desk, max_rows=20)
+    declare(desk, max_rows=most)
     step = held(StepKind.PLAN, alice)
     lifecycle.finish_plan(step, planned(2, rows, exact))
     export = fresh(step.export)
     waiting = export.steps.filter(state=StepState.WAITING).values_list("kind", flat=True)
     if refused:
-        assert (export.state, export.error) == (ExportState.FAILED, TOO_MANY)
+        assert (export.state, export.error) == (ExportState.FAILED, lifecycle.too_many(most))
         assert list(waiting) == [StepKind.NOTIFY]
         assert kinds() == ["requested", "running", "failed"]
     else:
@@ -604,7 +611,7 @@ def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
 def test_step_is_tried_again_later_and_later_and_then_fails_its_export(
     alice: User, noon: datetime, settings: Settings
 ) -> None:
-    settings.RETRY_SECONDS = 100
+    settings.RETRY_SECONDS, settings.RETRIES = 100, 5
     step = ask(alice).steps.get()
     pauses = []
     for _ in range(4):
@@ -652,7 +659,7 @@ def fails_for_good(step: Step) -> None:
 
 
 def fails_too_often(step: Step) -> None:
-    step.attempts = 5
+    step.attempts = settings.RETRIES
     lifecycle.fail_step(step, PASSING)
 
 

@@ -178,7 +178,7 @@ def test_mail_that_is_never_taken_leaves_the_export_ready(notify: Step, mailserv
     told = export.events.latest("pk")
     assert (told.kind, told.text) == ("mail failed", "The mail could not be sent.")
     assert "550" in told.detail
-    assert mailserver.refused == 5
+    assert mailserver.refused == 10
 
 
 def test_error_of_the_server_is_for_operators_alone(alice: User, mailserver: MailServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -226,3 +227,76 @@ def test_processes_that_race_claim_no_step_twice_and_publish_every_export_once(e
         assert unfinished == 0
     assert sum(one["lost"] for one in told) > 0, "no cancel met a step that ran"
     print(f"{len(claims)} claims of {RACERS} processes, {facts['exports']}, {sum(one['lost'] for one in told)} lost")
+
+
+# --- connections that die ---------------------------------------------------------------------------------------------
+
+WORKER = """
+import sys
+import django
+django.setup()
+from django.db import connection
+from exportapp import lifecycle
+from exportapp.engine.specs import KeyRange, Plan
+step = lifecycle.claim("worker")
+print(connection.connection.thread_id(), flush=True)
+sys.stdin.readline()  # meanwhile, a chunk is read for an hour, and the database restarts
+lifecycle.finish_plan(step, Plan((KeyRange((0,), (9,)),), 9, True))
+print(step.export.steps.get(pk=step.pk).state)
+"""
+
+FROZEN = """
+import time
+import django
+django.setup()
+from django.db import transaction
+from exportapp.models import Gate
+with transaction.atomic():
+    Gate.objects.select_for_update().get(pk=1)
+    print("holds it", flush=True)
+    time.sleep(300)
+"""
+
+CLAIMER = """
+import django
+django.setup()
+from django.db import OperationalError
+from exportapp import lifecycle
+for _ in range(6):
+    try:
+        print(lifecycle.claim("worker").kind)
+        break
+    except OperationalError:
+        pass
+"""
+
+
+def talk(env: dict[str, str], code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_step_is_recorded_though_its_workers_connection_has_died_meanwhile(
+    mariadb: MariaDB, env: dict[str, str]
+) -> None:
+    printed(python(env, "manage.py", "migrate", "-v0"))
+    printed(python(env, "-c", SETUP))
+    with talk(env, WORKER) as worker:
+        assert worker.stdout
+        mariadb.sql(f"KILL {int(worker.stdout.readline())}")
+        told, _ = worker.communicate("go on\n", timeout=60)
+    assert (worker.returncode, told) == (0, "done\n")
+
+
+def test_process_that_is_frozen_in_the_middle_of_a_claim_does_not_stop_the_desk(env: dict[str, str]) -> None:
+    printed(python(env, "manage.py", "migrate", "-v0"))
+    printed(python(env, "-c", SETUP))
+    with talk(env, FROZEN) as frozen:
+        assert frozen.stdout
+        assert frozen.stdout.readline() == "holds it\n"
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            assert printed(python(env, "-c", CLAIMER)) == "plan\n"
+        finally:
+            frozen.kill()

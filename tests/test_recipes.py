@@ -209,10 +209,12 @@ def test_row_rule_narrows_the_query_to_the_persons_rows(alice: User, bob: User) 
     ruled = replace(ORDERS, row_rule=RowRule("text", "country"))
     for value in ("FR", "DE"):
         PersonAttribute.objects.create(person=alice, name="country", value=value)
-    assert conditions(ruled, alice) == [("text", "in", ("DE", "FR"))]
-    assert conditions(ruled, bob) == [("text", "in", ())]
+    assert conditions(ruled, alice) == [("text", "exactly", ("DE", "FR"))]
+    assert conditions(ruled, bob) == [("text", "exactly", ())]
     mine = replace(ORDERS, row_rule=RowRule("text", "username"))
-    assert conditions(mine, bob) == [("text", "in", ("bob",))]
+    assert conditions(mine, bob) == [("text", "exactly", ("bob",))]
+    numbered = replace(ORDERS, row_rule=RowRule("integer", "country"))
+    assert conditions(numbered, alice) == [("integer", "in", ("DE", "FR"))]
 
 
 def test_names_that_the_dataset_does_not_have_never_reach_a_query() -> None:
@@ -277,7 +279,7 @@ BOUND = [
     ("date", "2026-1-5", "2026-01-05"),
     ("date", "0900-01-05", "0900-01-05"),
     ("datetime", "2026-01-05T07:08", "2026-01-05 07:08:00"),
-    ("datetime", "0900-01-05", "0900-01-05 00:00:00"),
+    ("datetime", "0900-01-05 00:00", "0900-01-05 00:00:00"),
     ("text", "  spaces stay  ", "  spaces stay  "),
 ]
 
@@ -291,6 +293,22 @@ def test_value_is_bound_in_the_form_of_its_type(kind: str, typed: str, bound: st
 @pytest.mark.parametrize(("kind", "typed", "bound"), [("float", "1e-3", "0.001"), ("time", "-12:30:15", "-12:30:15")])
 def test_bound_of_a_range_is_in_the_form_of_its_type(kind: str, typed: str, bound: str) -> None:
     assert conditions(filters=(RecipeFilter(kind, "between", (typed, "")),)) == [(kind, "ge", (bound,))]
+
+
+def test_day_as_a_bound_of_moments_means_all_of_it() -> None:
+    """Bare midnight would leave out the last day without a word."""
+
+    def bound(op: str, *values: str) -> list[tuple[str, str]]:
+        return [(found, value) for _, found, (value,) in conditions(filters=(RecipeFilter("datetime", op, values),))]
+
+    january = [("ge", "2026-01-01 00:00:00"), ("lt", "2026-02-01 00:00:00")]
+    assert bound("between", "2026-01-01", "2026-1-31") == january
+    assert bound("between", "", "2026-01-31") == january[1:]
+    assert bound("between", "2026-01-01", "2026-01-31 12:00") == [january[0], ("le", "2026-01-31 12:00:00")]
+    assert bound("between", "", "9999-12-31") == [("le", "9999-12-31 23:59:59.999999")]
+    assert bound("eq", "2026-01-31") == [("ge", "2026-01-31 00:00:00"), january[1]]
+    assert bound("eq", "2026-01-31 00:00") == [("eq", "2026-01-31 00:00:00")]
+    assert bound("in", "2026-01-31") == [("in", "2026-01-31 00:00:00")]
 
 
 HUGE = [

@@ -1,5 +1,5 @@
-"""The heartbeat: one thread a process extends the leases of all steps that run in it, writes their progress, and
-tells a step whose lease is gone to stop, killing its query. It also gives the process's sign of life."""
+"""The heartbeat: one thread a process extends the leases of all steps that run in it, writes their progress, and kills
+the query of a step that is to stop: because its lease is gone, or the worker is to end. It also gives the sign of life."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from exportapp import lifecycle
+from exportapp.celery import draining
 from exportapp.engine.errors import LeaseLost
 from exportapp.models import Step
 from exportapp.processes import sign_of_life, sign_off
@@ -40,6 +41,7 @@ class Pulse:
         self._beaten = time.monotonic()
         self._lost = threading.Event()
         self._reader: Killable | None = None
+        self.interrupted = False
 
     def reading(self, reader: Killable) -> None:
         """Names the reader that is to be killed when the lease is lost."""
@@ -60,7 +62,15 @@ class Pulse:
         """True when the step was taken away, or could be by now: no beat reached the database for too long."""
         return self._lost.is_set() or time.monotonic() - self._beaten > settings.SELF_STOP_SECONDS
 
+    def interrupt(self) -> None:
+        """Ends a query that has given no row yet: its step would learn only with the first that the worker is to end."""
+        if self._reader and not self.rows and not self.interrupted:
+            self.interrupted = True
+            self._reader.kill()
+
     def due(self, at: float) -> bool:
+        if self._lost.is_set():
+            return False
         moved = (self.rows, self.bytes) != self._written
         return moved or at - self._beaten >= settings.BEAT_SECONDS
 
@@ -79,9 +89,12 @@ class Pulse:
             self._reader.kill()
 
 
-def _beat(pulse: Pulse) -> None:
+def _beat(pulse: Pulse, at: float) -> None:
     try:
-        pulse.beat()
+        if pulse.due(at):
+            pulse.beat()
+        if draining():
+            pulse.interrupt()
     except Exception:  # such as a reader that its own thread closes just now; the other steps live on this thread too
         log.exception("a heartbeat of step %s failed", pulse.step.pk)
 
@@ -130,8 +143,7 @@ class Heart:
                 pulses = list(self._pulses)
             at = time.monotonic()
             for pulse in pulses:
-                if pulse.due(at):
-                    _beat(pulse)
+                _beat(pulse, at)
             if at - signed >= settings.BEAT_SECONDS:
                 signed = at
                 self._sign(len(pulses))

@@ -10,7 +10,7 @@ from django.conf import settings
 from exportapp import datasets, lifecycle, notifications, storage
 from exportapp.celery import draining
 from exportapp.engine.assemble import join_pieces
-from exportapp.engine.errors import Interrupted, LeaseLost
+from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
 from exportapp.engine.readers import open_reader
 from exportapp.engine.specs import ChunkSpec, FileResult, PieceResult, from_json, to_json
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
@@ -29,6 +29,13 @@ def plan(step: Step, pulse: Pulse) -> None:
 def chunk(step: Step, pulse: Pulse) -> None:
     """Reads a key range into a piece."""
     recipe = step.export.recipe
+    most = datasets.thaw(step.export.definition).max_rows
+
+    def progress(rows: int, size: int) -> None:
+        pulse.progress(rows, size)
+        if most and rows > most:
+            raise ExportError(lifecycle.too_many(most), permanent=True)
+
     spec = ChunkSpec(
         query=step.export.query,
         range=step.key_range,
@@ -45,7 +52,7 @@ def chunk(step: Step, pulse: Pulse) -> None:
         storage.store_url(),
         reading=pulse.reading,
         stopping=draining,
-        progress=pulse.progress,
+        progress=progress,
     )
     pulse.check()
     lifecycle.finish_chunk(step, piece)
@@ -53,7 +60,7 @@ def chunk(step: Step, pulse: Pulse) -> None:
 
 def assemble(step: Step, pulse: Pulse) -> None:
     """Joins the pieces into the file, and publishes it."""
-    chunks = step.export.steps.filter(kind=StepKind.CHUNK, state=StepState.DONE).order_by("position", "pk")
+    chunks = list(step.export.steps.filter(kind=StepKind.CHUNK, state=StepState.DONE).order_by("position", "pk"))
     pieces = [from_json(PieceResult, done.result) for done in chunks]
     name = storage.file_name(step)
 
@@ -65,7 +72,7 @@ def assemble(step: Step, pulse: Pulse) -> None:
     file = join_pieces(pieces, name, storage.store(), progress=progress)
     pulse.check()
     try:
-        lifecycle.make_ready(step, file, _receipt(step.export, pieces, file))
+        lifecycle.make_ready(step, file, _receipt(step.export, chunks, pieces, file))
     except LeaseLost:
         storage.store().delete(name)
         raise
@@ -74,8 +81,8 @@ def assemble(step: Step, pulse: Pulse) -> None:
 def notify(step: Step, pulse: Pulse) -> None:
     """Mails the owner about the outcome."""
     export = step.export
-    if not export.owner.email:
-        lifecycle.finish_notify(step, "No mail: the account has no address")
+    if not (export.owner.is_active and export.owner.email):
+        lifecycle.finish_notify(step, "No mail: the account is closed or has no address")
         return
     ready = export.state in (ExportState.READY, ExportState.EXPIRED)
     (notifications.export_ready if ready else notifications.export_failed)(export)
@@ -86,7 +93,7 @@ def _comment(step: Step) -> str:
     return f"exportapp export={step.export_id} step={step.pk} fence={step.fence}"
 
 
-def _receipt(export: Export, pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:
+def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:
     """What the file says of itself; byte ranges are of the finished file."""
     parts, offset = [], 0
     for piece in pieces:
@@ -100,7 +107,7 @@ def _receipt(export: Export, pieces: list[PieceResult], file: FileResult) -> dic
         "sha256": file.sha256,
         "recipe": to_json(recipe),
         "read_from": export.started_at.isoformat() if export.started_at else "",
-        "read_until": lifecycle.now().isoformat(),
+        "read_until": max(done.finished_at for done in chunks if done.finished_at).isoformat(),
         "consistency": "one statement" if len(pieces) == 1 else "each part as of its own reading",
         "zone_of_range": recipe.zone,
         "times": f"as stored ({datasets.thaw(export.definition).time_zone})",

@@ -23,6 +23,8 @@ from worker.steps import STEPS
 
 log = logging.getLogger(__name__)
 
+MISTAKES = 3  # attempts at a step that fails in a way nobody foresaw
+
 
 @app.task(name="worker.tasks.work", ignore_result=True)
 def work(hint: Any = None) -> None:
@@ -48,7 +50,7 @@ def run(step: Step) -> None:
         log.warning("step %s was taken away under fence %s", step.pk, step.fence)
     except Exception as error:
         if not pulse.lost:
-            _give_up(step, error)
+            _give_up(step, Interrupted() if pulse.interrupted else error)
 
 
 def _give_up(step: Step, error: Exception) -> None:
@@ -59,7 +61,9 @@ def _give_up(step: Step, error: Exception) -> None:
             lifecycle.fail_step(step, error)
         else:
             log.exception("step %s failed", step.pk)
-            lifecycle.fail_step(step, ExportError("Something went wrong on our side.", detail=traceback.format_exc()))
+            mistake = step.attempts >= MISTAKES  # most likely ours: waiting longer will not mend it
+            sentence = "Something went wrong on our side."
+            lifecycle.fail_step(step, ExportError(sentence, permanent=mistake, detail=traceback.format_exc()))
     except LeaseLost:
         log.warning("step %s was taken away under fence %s", step.pk, step.fence)
 

@@ -12,7 +12,7 @@ from exportapp.engine.errors import Interrupted
 from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.base import Reader
 from exportapp.engine.sinks.base import Sink, Store
-from exportapp.engine.specs import ChunkSpec, Key, PieceResult, Row
+from exportapp.engine.specs import ChunkSpec, PieceResult, Row
 
 
 def write_piece(
@@ -26,8 +26,9 @@ def write_piece(
     """Writes the piece `spec.name` and says what is in it.
 
     Ends early when `spec.seconds` are over or `stopping()` says so: with a key the rest is left for a remainder
-    (`last_key`); without one, `stopping` raises Interrupted and time alone ends nothing. `progress(rows, bytes)`
-    is called after each batch and may raise to give up. Whatever is raised, nothing stays under the name.
+    (`last_key`), from the next change of key on; without one, `stopping` raises Interrupted and time alone ends
+    nothing. `progress(rows, bytes)` is called after each batch and may raise to give up. Whatever is raised, nothing
+    stays under the name.
     """
     columns = reader.typed(spec.query)
     encoder = FORMATS[spec.format].encoder(columns)
@@ -35,19 +36,25 @@ def write_piece(
     writer = _Writer(store.create(spec.name), spec.compression)
     try:
         writer.write(encoder.start() if spec.header else b"")
-        rows, last_key = 0, None
+        rows, ending, last_key = 0, False, None
+        before: Row = ()
         deadline = time.monotonic() + spec.seconds
         for batch in reader.stream(spec.query, spec.range, spec.comment):
-            writer.write(encoder.encode(_without_key(batch, len(columns))))
-            rows += len(batch)
-            progress(rows, writer.bytes)
-            if stopping() or (resumable and time.monotonic() >= deadline):
-                if not resumable:
-                    raise Interrupted
-                last_key = _key(spec, batch[-1], len(columns))
+            if ending and (end := _first_change(batch, before, len(columns))) is not None:
+                last_key = key_of(spec.query.key, [before, *batch][end][len(columns) :])
+                batch = batch[:end]
+            if batch:
+                writer.write(encoder.encode(_without_key(batch, len(columns))))
+                rows += len(batch)
+                progress(rows, writer.bytes)
+                before = batch[-1]
+            if last_key is not None:
                 break
+            ending = stopping() or (resumable and time.monotonic() >= deadline)
+            if ending and not resumable:
+                raise Interrupted
         writer.write(encoder.finish())
-        return PieceResult(spec.name, rows, *writer.finish(), None if last_key == spec.range.upto else last_key)
+        return PieceResult(spec.name, rows, *writer.finish(), last_key)
     except BaseException:
         writer.abort()
         raise
@@ -57,8 +64,13 @@ def _without_key(batch: list[Row], width: int) -> list[Row]:
     return batch if not batch or len(batch[0]) == width else [row[:width] for row in batch]
 
 
-def _key(spec: ChunkSpec, row: Row, width: int) -> Key:
-    return key_of(spec.query.key, row[width:])
+def _first_change(batch: list[Row], before: Row, width: int) -> int | None:
+    """How many rows of a batch still have the key of the row `before` it; None when all of them have.
+
+    The key of a view or a query is unique by declaration only, and a remainder starts behind the last key: a piece that
+    ended between two rows of one key would lose the second.
+    """
+    return next((index for index, row in enumerate(batch) if row[width:] != before[width:]), None)
 
 
 class _Writer:

@@ -7,11 +7,13 @@ from itertools import pairwise
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column, Key, KeyRange, KeyValue
 
+MOST_RANGES = 1000  # whatever a server estimates; a range with more rows than meant is left in remainders
+
 
 def cut(first: int, last: int, parts: int) -> tuple[KeyRange, ...]:
     """Up to `parts` ranges that cover first..last without gap or overlap; none reaches beyond `last`."""
     span = last - first + 1
-    parts = max(1, min(parts, span))
+    parts = max(1, min(parts, span, MOST_RANGES))
     edges = [first - 1 + span * index // parts for index in range(parts + 1)]
     return tuple(KeyRange((below,), (upto,)) for below, upto in pairwise(edges))
 

@@ -136,6 +136,10 @@ class Migration(migrations.Migration):
             model_name='export',
             index=models.Index(fields=['state', 'expires_at'], name='export_state'),
         ),
+        migrations.AddIndex(
+            model_name='export',
+            index=models.Index(fields=['tidied', 'finished_at'], name='export_leftovers'),
+        ),
         migrations.AddConstraint(
             model_name='export',
             constraint=models.UniqueConstraint(fields=('owner', 'request_key'), name='one_export_a_request'),

@@ -96,6 +96,16 @@ def test_an_early_end_leaves_exactly_the_rest(batch: int, cut: int) -> None:
     assert pieces[0].rows == min(7, batch * cut)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_rows_of_one_key_are_never_parted_where_a_key_is_not_unique(batch: int, cut: int) -> None:
+    """A view's key is only declared to be unique, and the remainder begins behind the last key."""
+    twins: list[Row] = [(b"a%d" % number, b"%d" % key) for number, key in enumerate((1, 2, 2, 2, 3, 3, 4, 4), 1)]
+    pieces, whole = pieces_of(ListReader(twins, batch), KEYED, cut)
+    assert whole == b"".join(b'"a%d"\r\n' % number for number in range(1, 9))
+    assert sum(piece.rows for piece in pieces) == 8
+
+
 SHOPS = ("Ä", "a", "aa", "B", "'%", "")
 TABLE = "CREATE TABLE line (shop TEXT, day DATE, place INTEGER, mark BLOB, note TEXT, PRIMARY KEY (shop, day, place));"
 LINE = "INSERT INTO line VALUES ('{}', '2024-01-0{}', {}, x'{:02x}00', 'row-{}');"

@@ -56,3 +56,9 @@ def test_a_value_that_no_range_can_name_is_an_error_with_a_sentence(
     with pytest.raises(ExportError, match=sentence) as caught:
         key_of((Column("id", kind),), (raw,))
     assert caught.value.permanent
+
+
+def test_no_estimate_makes_more_ranges_than_a_plan_can_hold() -> None:
+    ranges = cut(1, 10**12, 10**9)
+    assert len(ranges) == 1000
+    assert (ranges[0].after, ranges[-1].upto) == ((0,), (10**12,))

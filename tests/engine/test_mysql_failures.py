@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from exportapp.engine.errors import ExportError
+from exportapp.engine.readers import mysql, open_reader
 from exportapp.engine.readers.mysql import MySQLReader
 from exportapp.engine.specs import KeyRange
 from tests.engine.scenes import query, rows_of
@@ -80,6 +81,28 @@ def test_a_kill_before_the_query_and_after_the_end_holds(database: Database) -> 
     reader.close()
     reader.kill()
     reader.close()
+
+
+def test_a_query_that_outlasts_its_client_is_ended_on_the_server(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "READ_TIMEOUT", 1)
+    busy = query("SELECT SLEEP(30) AS a", "a", is_query=True)
+    with open_reader(database.url) as reader, pytest.raises(ExportError, match="broke off"):
+        list(reader.stream(busy, KeyRange(), "too slow"))
+    wait_until(lambda: not database.running("too slow"), 10, "the query to end")
+
+
+def test_a_kill_reaches_no_connection_that_only_has_the_same_number(database: Database, reader: MySQLReader) -> None:
+    other = MySQLReader(database.url)
+    batches = other.stream(query(ROWS_A_MILLION, "id body", is_query=True), KeyRange(), "somebody else")
+    next(batches)
+    rows_of(reader, query("SELECT 1 AS a", "a", is_query=True))
+    reader._thread = other._thread
+    reader._comment = "ours"
+    reader.kill()
+    assert sum(map(len, batches)) > 900_000
+    other.close()
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

@@ -170,6 +170,33 @@ def test_the_plan_of_any_key_reaches_its_last_row(
     assert [row for one in ranges for row in rows_of(reader, wanted, one.after, one.upto)] == rows_of(reader, wanted)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"), [("VARCHAR(9)", "k:integer"), ("INT", "k"), ("DATETIME", "k:binary"), ("INT", "k:date")]
+)
+def test_a_key_that_is_of_another_type_than_declared_is_refused(
+    database: Database, reader: MySQLReader, kind: str, key: str
+) -> None:
+    """Numbers in a text column go 1, 10, 2: MIN and MAX, and so the ranges, would miss most of them."""
+    database.sql(f"CREATE TABLE t (k {kind} PRIMARY KEY, n INT)")
+    with pytest.raises(ExportError, match="The key column k is declared as") as caught:
+        plan_of(reader, query("t", "n", key))
+    assert caught.value.permanent
+
+
+def test_rows_are_granted_to_exactly_the_name_that_is_meant(database: Database, reader: MySQLReader) -> None:
+    """A collation takes all of these for one, and the app's database keeps them apart."""
+    names = ("alice", "Alice", "álice", "alice ", "alic\u00e9", "größe 🦀", "grösse 🦀")
+    for charset in ("utf8mb4", "latin1"):
+        known = [name for name in names if charset == "utf8mb4" or "🦀" not in name]
+        database.sql(f"CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, owner VARCHAR(20) CHARACTER SET {charset}, KEY (owner));"
+                     + "".join(f"INSERT INTO t VALUES ({n}, '{name}');" for n, name in enumerate(known)))  # fmt: skip
+        for number, name in enumerate(known):
+            condition = Condition(Column("owner"), "exactly", ("nobody", name))
+            assert rows_of(reader, query("t", "id:integer", "id:integer", conditions=(condition,))) == [
+                (b"%d" % number, b"%d" % number)
+            ]
+
+
 @pytest.mark.parametrize("kind", ["ENUM('new','done','lost')", "SET('new','done','lost')"])
 def test_a_key_whose_order_is_not_that_of_its_texts_is_refused(
     database: Database, reader: MySQLReader, kind: str

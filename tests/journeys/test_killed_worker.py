@@ -60,6 +60,31 @@ def reading(mariadb: MariaDB, rabbitmq: RabbitMQ) -> Iterator[tuple[Desk, str, s
         yield desk, export, worker
 
 
+SLOW = """
+[sources.shop]
+[datasets.slow]
+source = "shop"
+query = "SELECT COUNT(*) AS n FROM seq_1_to_1000000 AS x, seq_1_to_1000000 AS y WHERE x.seq * y.seq % 7 = 3"
+columns = [{ name = "n", type = "integer" }]
+"""
+
+
+def test_worker_that_is_asked_to_end_lets_go_of_a_query_that_has_given_no_row_yet(
+    mariadb: MariaDB, rabbitmq: RabbitMQ
+) -> None:
+    with Desk(mariadb, rabbitmq, SLOW) as desk:
+        desk.manage("migrate", "-v0")
+        desk.add_user("alice")
+        desk.manage("run_export", "slow", "--user", "alice", "--no-wait")
+        desk.start_dispatcher()
+        desk.start_worker()
+        wait_until(lambda: queries_on(mariadb), 60, "the query")
+        desk.processes.term("worker")
+        wait_until(lambda: desk.processes.ended("worker"), 30, "the end of the worker")
+        assert desk.ask("SELECT kind, state, attempts, crashes FROM exportapp_step") == [["plan", "waiting", "0", "0"]]
+        wait_until(lambda: not queries_on(mariadb), 10, "the query to leave the server")
+
+
 def queries_on(mariadb: MariaDB) -> str:
     return mariadb.sql("SELECT info FROM information_schema.processlist WHERE info LIKE '/* exportapp export=%'")
 

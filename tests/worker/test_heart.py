@@ -141,6 +141,20 @@ def test_lease_counts_from_before_the_beat_was_sent(step: Step, monkeypatch: pyt
         assert pulse.lost
 
 
+@pytest.mark.parametrize(("rows", "killed"), [(0, 1), (5, 0)])
+def test_step_of_a_worker_that_is_to_end_is_interrupted_only_before_its_first_row(
+    step: Step, monkeypatch: pytest.MonkeyPatch, rows: int, killed: int
+) -> None:
+    """With rows it hands itself over at its next batch, and nothing is read twice."""
+    monkeypatch.setattr(heart, "draining", lambda: True)
+    pulse, reader = pulse_of_silence(0, step)
+    pulse.progress(rows, rows)
+    for _ in range(3):
+        heart._beat(pulse, time.monotonic())
+    assert (reader.killed, pulse.interrupted) == (killed, killed == 1)
+    assert not pulse.lost
+
+
 # --- all of a process -------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,19 @@ def test_pieces_and_file_carry_the_fence_of_who_wrote_them(alice: User) -> None:
     assert file_of(assemble.export).exists()
 
 
+def test_chunk_that_reads_more_rows_than_its_dataset_allows_gives_up(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planned number may be too low, and a dataset without a key is read in one go."""
+    monkeypatch.setattr("exportapp.engine.readers.sqlite.BATCH_ROWS", 10)
+    step = worked(alice, StepKind.CHUNK)
+    step.export.definition["max_rows"] = 15
+    with pytest.raises(ExportError, match="More than 15 rows") as caught:
+        do(step)
+    assert caught.value.permanent
+    assert names(step) == []
+
+
 def test_only_the_first_part_has_the_header(alice: User, settings: Settings) -> None:
     settings.CHUNK_ROWS = 9
     step = worked(alice, StepKind.ASSEMBLE)
@@ -190,13 +203,14 @@ def test_each_outcome_has_its_mail(alice: User, mailoutbox: list[EmailMessage]) 
     assert [mail.subject for mail in mailoutbox] == ["Ready: Orders", "Not exported: Orders"]
 
 
-def test_person_without_an_address_gets_no_mail_and_the_history_says_so(
-    alice: User, mailoutbox: list[EmailMessage]
+@pytest.mark.parametrize("change", [{"email": ""}, {"is_active": False}])
+def test_person_without_an_address_or_an_account_gets_no_mail_and_the_history_says_so(
+    alice: User, mailoutbox: list[EmailMessage], change: dict[str, Any]
 ) -> None:
-    User.objects.filter(pk=alice.pk).update(email="")
+    User.objects.filter(pk=alice.pk).update(**change)
     step = do(held(StepKind.NOTIFY, alice))
     assert (step.state, mailoutbox) == ("done", [])
-    assert step.export.events.latest("pk").text == "No mail: the account has no address"
+    assert step.export.events.latest("pk").text == "No mail: the account is closed or has no address"
 
 
 def test_mail_about_a_file_that_expired_meanwhile_says_that_it_was_ready(

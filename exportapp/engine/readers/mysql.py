@@ -25,7 +25,7 @@ from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
 
 # A NUL cannot stand in a statement, so it marks bound values even where a declared query has its own % or ?.
-DIALECT = sql.Dialect(quote="`", mark="\0")
+DIALECT = sql.Dialect(quote="`", mark="\0", bytes_of="CAST(CONVERT({0} USING utf8mb4) AS BINARY)")
 
 SESSION = (
     "SET time_zone='+00:00'",
@@ -35,12 +35,14 @@ SESSION = (
     "SET innodb_lock_wait_timeout=5, lock_wait_timeout=5",
     "SET SESSION TRANSACTION READ ONLY",
 )
+READ_TIMEOUT = 600  # seconds that a query may take until its first row
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 2000
 
 REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
 CHANGED = {1054, 1064, 1146, 1356}
 FULL = {1040, 1203, 1226}
+LOST = 2013
 UNEXPLAINED = {1142, 1143, 1345}  # EXPLAIN of a view wants SHOW VIEW and the rights on its tables; reading it does not
 
 _NUMBERS = {
@@ -69,7 +71,7 @@ def connect(url: str) -> Any:
         "password": unquote(parts.password or ""),
         "database": unquote(parts.path.lstrip("/")),
         "connect_timeout": 5,
-        "read_timeout": 600,
+        "read_timeout": READ_TIMEOUT,
         "conv": {},
     }
     if "unix_socket" in options:
@@ -103,37 +105,38 @@ class MySQLReader:
         self._types: dict[str, int] = {}
         self._flags: dict[str, int] = {}
         self._streaming = False
+        self._comment = ""
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
+        self._comment = comment
         with _explained():
             clause, values = sql.where(DIALECT, query, KeyRange())
             base = f"FROM {sql.source(DIALECT, query)}{clause}"
-            rows, exact = self._estimate(base, values, comment)
+            rows, exact = self._estimate(base, values)
             if not query.key:
                 return Plan((KeyRange(),), rows, exact)
-            self._check_key(query, comment)
-            last = self._edge(query, base, values, comment, "MAX")
+            self._check_key(query)
+            last = self._edge(query, base, values, "MAX")
             if last is None:
                 return Plan((KeyRange(),), 0, True)
             if len(query.key) > 1 or query.key[0].type != "integer":
                 return Plan((KeyRange(None, key_of(query.key, last)),), rows, exact)
-            first = self._edge(query, base, values, comment, "MIN")
+            first = self._edge(query, base, values, "MIN")
             parts = -(-rows // rows_per_chunk)
             low, high = (int(key_of(query.key, edge or last)[0]) for edge in (first, last))
             return Plan(cut(low, high, parts), rows, exact)
 
-    def _check_key(self, query: Query, comment: str) -> None:
+    def _check_key(self, query: Query) -> None:
         self._learn(query)
         # Only those: a date that is NOT NULL "is NULL" when it is 0000-00-00 (MySQL manual, "Comparison Functions").
         nullable = tuple(column for column in query.key if not self._flags[column.name] & FLAG.NOT_NULL)
         if nullable:
             statement, values = sql.with_null_key(DIALECT, replace(query, key=nullable))
-            if self._rows(sql.comment(comment) + statement, values):
+            if self._rows(statement, values):
                 raise null_key(", ".join(column.name for column in nullable))
 
-    def _estimate(self, base: str, values: sql.Values, comment: str) -> tuple[int, bool]:
-        counted = f"{sql.comment(comment)}SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted"
-        [[text]] = self._rows(counted, values)
+    def _estimate(self, base: str, values: sql.Values) -> tuple[int, bool]:
+        [[text]] = self._rows(f"SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted", values)
         if (rows := int(text)) <= COUNT_LIMIT:
             return rows, True
         try:
@@ -146,7 +149,7 @@ class MySQLReader:
         plan = result.fetch_row(0, 0)
         return max(rows, int(plan[0][names.index("rows")] or 0)), False
 
-    def _edge(self, query: Query, base: str, values: sql.Values, comment: str, edge: str) -> Row | None:
+    def _edge(self, query: Query, base: str, values: sql.Values, edge: str) -> Row | None:
         """The key of the first (MIN) or last (MAX) row, None without rows."""
         names = [DIALECT.column(column) for column in query.key]
         if len(names) == 1:
@@ -155,7 +158,7 @@ class MySQLReader:
         else:
             order = sql.order(DIALECT, query, " DESC" if edge == "MAX" else "")
             statement = f"SELECT {', '.join(names)} {base}{order} LIMIT 1"
-        found: list[Row] = self._rows(sql.comment(comment) + statement, values)
+        found: list[Row] = self._rows(statement, values)
         return found[0] if found and found[0][0] is not None else None
 
     def typed(self, query: Query) -> tuple[Column, ...]:
@@ -169,19 +172,24 @@ class MySQLReader:
         result = self._query(f"SELECT {quoted} FROM {sql.source(DIALECT, query)} LIMIT 0", [], stream=False)
         self._types = {name: field[1] for name, field in zip(names, result.describe(), strict=True)}
         self._flags = dict(zip(names, result.field_flags(), strict=True))
+        if wrong := [column for column in query.key if not _fits_key(column, self._types[column.name])]:
+            # A text compares as a number or the other way round, and in another order than the index has.
+            raise ExportError(f"The key column {wrong[0].name} is declared as {wrong[0].type} but is of another type. An "
+                              "operator has to correct the dataset.", permanent=True)  # fmt: skip
         if listed := [column.name for column in query.key if self._flags[column.name] & (FLAG.ENUM | FLAG.SET)]:
             # Ordered by the places of its words, compared by their letters: ranges would lose rows.
             raise ExportError(f"The key column {listed[0]} is an ENUM or SET, which cannot be cut into ranges. An "
                               "operator has to choose another key for this dataset, or none.", permanent=True)  # fmt: skip
 
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+        self._comment = comment
         with _explained():
             self._learn(query)
             columns = (*query.columns, *query.key)
             expressions = ", ".join(self._expression(column) for column in columns)
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
-            result = self._query(sql.comment(comment) + statement, values, stream=True)
+            result = self._query(statement, values, stream=True)
             self._streaming = True
             floats = [index for index, column in enumerate(columns) if self._types[column.name] == FIELD_TYPE.FLOAT]
             size = _batch_rows(result)
@@ -200,13 +208,18 @@ class MySQLReader:
         return self._query(statement, values, stream=False).fetch_row(0, 0)
 
     def _query(self, statement: str, values: sql.Values, *, stream: bool) -> Any:
-        parts = statement.encode().split(b"\0")
+        parts = f"{sql.comment(self._comment)}{statement}".encode().split(b"\0")
         literals = [self._literal(value) for value in values]
         if len(parts) != len(literals) + 1:
             raise ExportError("The dataset's names or its query hold a NUL character. An operator has to correct them.",
                               permanent=True, detail=repr(statement))  # fmt: skip
         filled = b"".join(part + literal for part, literal in zip(parts, [*literals, b""], strict=True))
-        self._connection.query(filled)
+        try:
+            self._connection.query(filled)
+        except MySQLdb.OperationalError as error:
+            if error.args[0] == LOST:  # by us, after read_timeout: the server would go on with it
+                self._kill_on_server()
+            raise
         return self._connection.use_result() if stream else self._connection.store_result()
 
     def _literal(self, value: sql.Value) -> bytes:
@@ -218,12 +231,21 @@ class MySQLReader:
         return literal
 
     def kill(self) -> None:
-        # KILL by a second connection: a server that sorts does not look at its socket and would go on for minutes.
-        with contextlib.suppress(MySQLdb.Error):
-            helper = connect(self._url)
-            helper.query(f"KILL {int(self._thread)}")
-            helper.close()
+        self._kill_on_server()
         self._cut()
+
+    def _kill_on_server(self) -> None:
+        # By a second connection: a server that sorts does not look at its socket and would go on for minutes. Found by
+        # its comment as well: behind a restart or a failover the same number is somebody else's connection.
+        with contextlib.suppress(MySQLdb.Error), contextlib.closing(connect(self._url)) as helper:
+            ours: bytes = helper.string_literal(f"{sql.comment(self._comment)}%".encode())
+            found = b"SELECT ID FROM information_schema.PROCESSLIST WHERE ID = %d AND INFO LIKE %b" % (
+                self._thread,
+                ours,
+            )
+            helper.query(found)
+            if helper.store_result().fetch_row(0, 0):
+                helper.query(b"KILL %d" % self._thread)
 
     def close(self) -> None:
         # Only a half-read result is cut off: a server counts and logs connections that end without a word.
@@ -257,6 +279,14 @@ def _fetch(result: Any, step: int) -> list[Row]:
             break
         batch += more
     return batch
+
+
+def _fits_key(column: Column, server_type: int) -> bool:
+    if column.type == "integer":
+        return server_type in _NUMBERS
+    if column.type in MOMENT_TYPES:
+        return server_type in _MOMENTS
+    return server_type not in _NUMBERS | _MOMENTS
 
 
 def _typed(column: Column, server_type: int) -> Column:

@@ -16,7 +16,7 @@ from exportapp.engine.keyranges import cut, key_of, null_key
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
 
 # Not the standard's double quotes: in them SQLite takes the name of a missing column for a text, and gives that.
-DIALECT = sql.Dialect(quote="`", mark="?")
+DIALECT = sql.Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
 BATCH_ROWS = 2000
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOMENT = re.compile(rb"[-+0-9:. TZ]+")

@@ -101,8 +101,7 @@ def _dataset_text(source: Source, table: Table, taken: set[str]) -> str:
         f"key = {_list(key)}" if key else "# no unique key that is never NULL: exports are read in one go",
     ]
     if time:
-        sure = "timestamp" in time.declared.lower()
-        check = "" if sure else "  # the zone that the times are stored in: please check"
+        check = "" if time.utc else "  # the zone that the times are stored in: please check"
         lines += [f"time_column = {_text(time.name)}", f'time_zone = "UTC"{check}']
     lines += ["groups = []  # empty: everybody who is signed in may export this", ""]
     return "\n".join([*lines, *(_column_text(name, column) for column in table.columns)])
