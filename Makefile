@@ -18,7 +18,7 @@ lint: ## The quick half of `make test`
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	.venv/bin/djlint templates --check --lint --quiet
+	.venv/bin/djlint templates --check --lint
 	$(PY) manage.py makemigrations --check --dry-run
 
 format: ## Formats the code

@@ -224,7 +224,7 @@ def test_row_rule_opens_a_dataset_to_who_has_the_attribute(charlie: User) -> Non
     PersonAttribute.objects.create(person=charlie, name="country", value="DE")
     client = browser(charlie)
     assert send(client, "/exports/new/regional/", the_form(new_form(client, "regional")).sends()).status_code == 302
-    assert [(one.op, one.values) for one in last().query.conditions] == [("in", ("DE",))]
+    assert [(one.op, one.values) for one in last().query.conditions] == [("exactly", ("DE",))]
 
 
 def test_right_that_ends_while_the_form_is_open_is_told(
