@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.utils.timesince import timesince
 
 from exportapp import lifecycle
@@ -60,7 +61,7 @@ class EventInline(ReadOnly, admin.TabularInline):
 
 @admin.register(Export)
 class ExportAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["name", "state", "owner", "dataset", "created_at", "finished_at", "file_rows", "error", "page"]
+    list_display = ["short_name", "state", "owner", "dataset", "created_at", "file_rows", "page", "short_error"]
     list_filter = ["state", "dataset", "source", "created_at"]
     search_fields = ["=id", "name", "dataset", "owner__username", "owner__email", "error"]
     list_select_related = ["owner"]
@@ -68,6 +69,14 @@ class ExportAdmin(ReadOnly, admin.ModelAdmin):
     exclude = ["query_json"]
     inlines = [StepInline, EventInline]
     actions = ["cancel_exports", "retry_exports"]
+
+    @admin.display(description="name", ordering="name")
+    def short_name(self, export: Export) -> str:
+        return Truncator(export.name).chars(40)
+
+    @admin.display(description="error", ordering="error")
+    def short_error(self, export: Export) -> str:
+        return Truncator(export.error).chars(60)
 
     @admin.display(description="page")
     def page(self, export: Export) -> str:
@@ -77,7 +86,8 @@ class ExportAdmin(ReadOnly, admin.ModelAdmin):
     def cancel_exports(self, request: HttpRequest, queryset: QuerySet[Export]) -> None:
         operator = _operator(request)
         done = sum(lifecycle.cancel(one, operator, f"Cancelled by {operator.get_username()}") for one in queryset)
-        self.message_user(request, f"Cancelled {done} of {len(queryset)}; the others had ended already.")
+        others = "; the others had ended already" if done < len(queryset) else ""
+        self.message_user(request, f"Cancelled {done} of {len(queryset)}{others}.")
 
     @admin.action(description="Retry: the same again, for the same owner", permissions=["operate"])
     def retry_exports(self, request: HttpRequest, queryset: QuerySet[Export]) -> None:

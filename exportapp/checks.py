@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.management.base import BaseCommand
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from exportapp.datasets import Catalogue, Dataset, DatasetError, Source, catalogue
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES
@@ -51,7 +53,21 @@ def environment(**_: Any) -> list[CheckMessage]:
         found.append(
             Error("EXPORTAPP_DATABASE_URL needs mysqlclient.", hint=f"This adds it: {ADD_DRIVER}", id="exportapp.E003")
         )
+    elif not sqlite:
+        found += _app_database()
     return found + list(_storage())
+
+
+def _app_database() -> Iterator[CheckMessage]:
+    """Whether it lets us in. Only a warning: it may be down at the moment, and come back."""
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        yield Warning(
+            f"EXPORTAPP_DATABASE_URL: the database does not let the app in: {error.args[-1]}.",
+            hint="Are host, user, password and database right, and is it running?",
+            id="exportapp.W006",
+        )
 
 
 def _has_driver() -> bool:
@@ -75,13 +91,25 @@ def _storage() -> Iterator[CheckMessage]:
             )
 
 
-@register
-def datasets(**_: Any) -> list[CheckMessage]:
-    """The datasets file by itself, and then against each source."""
+@register(SETTINGS)
+def datasets_file(**_: Any) -> list[CheckMessage]:
+    """The datasets file by itself."""
     try:
-        declared = catalogue()
+        if catalogue().datasets:
+            return []
     except DatasetError as error:
         return [Error(f"{_file()}: {error}.", hint=error.hint, id="exportapp.E010")]
+    hint = "`manage.py inspect_source NAME` writes them for a database."
+    return [Warning(f"{_file()}: there is no dataset in it.", hint=hint, id="exportapp.W015")]
+
+
+@register
+def datasets(**_: Any) -> list[CheckMessage]:
+    """The datasets against their sources."""
+    try:
+        declared = catalogue()
+    except DatasetError:
+        return []  # told by the check above
     return [message for source in declared.sources.values() for message in _source(source, declared)]
 
 

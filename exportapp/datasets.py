@@ -110,6 +110,11 @@ class Dataset:
         return column is not None and column.type == "date"
 
     @property
+    def times(self) -> str:
+        """In which zone the times of a file are, as a person reads it."""
+        return f"as stored ({self.time_label}: {self.time_zone})" if self.time_column else "as stored"
+
+    @property
     def relation(self) -> str:
         return self.query or self.table or self.view
 
@@ -244,6 +249,8 @@ def _column(where: str, table: Any) -> DatasetColumn:
 
 def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
     names = [column.name for column in dataset.columns]
+    if negative := [name for name in ("max_rows", "max_days", "keep_days") if getattr(dataset, name) < 0]:
+        raise DatasetError(where, f"{negative[0]} is below zero", "Leave it out for no limit.")
     if dataset.source not in sources:
         raise DatasetError(where, f"source {dataset.source!r} is not declared", f"Add [sources.{dataset.source}].")
     if [bool(dataset.table), bool(dataset.view), bool(dataset.query)].count(True) != 1:

@@ -50,16 +50,17 @@ def env_bool(name: str, default: bool) -> bool:
     return default if not text else False
 
 
-def env_number(name: str, default: float, *, least: float = 0) -> float:
+def env_number(name: str, default: float, *, least: float = 0, most: float = math.inf) -> float:
     text = env_text(name)
     if not text:
         return default
     try:
-        if math.isfinite(value := float(text)) and value >= least:
+        if math.isfinite(value := float(text)) and least <= value <= most:
             return value
     except ValueError:
         pass
-    note(name, f"{text!r} is not a number of at least {least:g}", f"Write a number such as {default:g}.")
+    limit = "" if most == math.inf else f" and at most {most:g}"
+    note(name, f"{text!r} is not a number of at least {least:g}{limit}", f"Write a number such as {default:g}.")
     return default
 
 
@@ -89,21 +90,41 @@ def env_list(name: str, default: list[str]) -> list[str]:
 
 
 def env_url(name: str, default: str, schemes: tuple[str, ...], example: str) -> str:
-    """A URL of one of `schemes`; anything else is noted and replaced by the default."""
+    """A URL of one of `schemes`; anything else is noted and replaced by the default. '' is one only as the default."""
     value = env_secret(name, default)
-    try:
-        parts = urlsplit(value)
-        fits = parts.scheme in schemes and (parts.port is None or parts.port > 0)
-    except ValueError:
-        fits = False
-    if fits:
+    fault = _fault(value, schemes) if value else ""
+    if not fault:
         return value
-    note(
-        name,
-        f"the address begins with none of {', '.join(f'{scheme}:' for scheme in schemes)}",
-        f"Write it like {example}",
-    )
+    note(name, fault, f"Write it like {example}")
     return default
+
+
+_NEEDS_HOST = {"mysql", "amqp", "amqps", "smtp", "smtps", "smtp+tls", "http", "https"}
+_MYSQL_OPTIONS = {"ssl_ca", "unix_socket"}
+
+
+def _fault(url: str, schemes: tuple[str, ...]) -> str:
+    """What is wrong with a URL, '' if nothing is. Says nothing of what stands in it, which may be a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "the address is not understood; special characters in it have to be percent-encoded"
+    if parts.scheme not in schemes:
+        return f"the address begins with none of {', '.join(f'{scheme}:' for scheme in schemes)}"
+    options = parse_qs(parts.query)
+    if (parts.scheme in _NEEDS_HOST and not parts.hostname and "unix_socket" not in options) or port == 0:
+        return "the address names no host, or the port 0"
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        return "the address names no folder by its whole path"
+    if parts.scheme in ("mysql", "sqlite") and not parts.path.strip("/"):
+        return "the address names no database"
+    if parts.scheme == "mysql":
+        if unknown := sorted(options.keys() - _MYSQL_OPTIONS):
+            return f"the address has an unknown option, {unknown[0]}"
+        if not all(Path(file).is_file() for file in options.get("ssl_ca", [])):
+            return "the address names a file for ssl_ca that is not there"
+    return ""
 
 
 def database(url: str) -> dict[str, Any]:

@@ -339,7 +339,7 @@ def finish_plan(step: Step, plan: Plan) -> None:
         )
         about = "" if plan.exact else "about "
         parts = "one part" if len(plan.ranges) == 1 else f"{len(plan.ranges)} parts"
-        _tell(export, "planned", f"{about}{plan.rows:,} rows in {parts}".capitalize(), step=step)
+        _tell(export, "planned", f"To be read: {about}{plan.rows:,} rows in {parts}", step=step)
 
 
 def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int, at: datetime) -> Step:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.contrib.auth.models import User
@@ -66,6 +67,7 @@ def _midnight(column: specs.Column, value: str) -> str:
     return f"{value} 00:00:00" if _whole_day(column, value) else value
 
 
+LONGEST_VALUE = 1000  # characters
 _TEXTS = frozenset({"text", "json"})
 _EXACT = frozenset({"text", "boolean", "integer", "decimal", "date", "datetime"})
 _RANGED = specs.NUMBER_TYPES | specs.MOMENT_TYPES
@@ -234,12 +236,25 @@ def _filter_problem(item: RecipeFilter, dataset: Dataset) -> str:
         return f"Write what {column.label} is to be compared with, or remove the condition."
     if kind.values is not None and len(item.values) != kind.values:
         return f"“{kind.label}” takes {('no value', 'one value', 'two values')[kind.values]}."
-    for value in given:
-        try:
-            _clean(column, value)
-        except ValueError as error:
-            return str(error)
+    if too_long := [value for value in given if len(value) > LONGEST_VALUE]:
+        return f"“{too_long[0][:40]}…” is too long: a value has at most {LONGEST_VALUE:,} characters."
+    try:
+        cleaned = [_clean(column, value) for value in given]
+    except ValueError as error:
+        return str(error)
+    if kind.values == 2 and len(cleaned) == 2 and _order(column, cleaned[0]) > _order(column, cleaned[1]):
+        return f"The end of the range of {column.label} is before its start."
     return ""
+
+
+def _order(column: DatasetColumn, cleaned: str) -> Any:
+    """A cleaned value as it compares with others of its column; a time of day by its number of seconds."""
+    if column.type in specs.NUMBER_TYPES:
+        return Decimal(cleaned)
+    if column.type != "time":
+        return cleaned
+    parts = [int(part) for part in cleaned.lstrip("-").split(":")]
+    return (-1 if cleaned.startswith("-") else 1) * sum(part * 60**power for part, power in zip(parts, (2, 1, 0)))  # noqa: B905
 
 
 def _clean(column: DatasetColumn, value: str) -> str:

@@ -3,7 +3,9 @@ below var/, a broker in memory and mails as files. docs/settings.md lists the va
 
 from __future__ import annotations
 
+import re
 import secrets
+from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,10 +47,14 @@ SECRET_KEY = _secret_key()
 BASE_URL = env_url(
     "EXPORTAPP_BASE_URL", "http://127.0.0.1:8000", ("http", "https"), "https://exports.example.com"
 ).rstrip("/")
+if urlsplit(BASE_URL).path:
+    note("EXPORTAPP_BASE_URL", "the address holds a path, and the pages have none", "Write it like https://host")
 _HTTPS = BASE_URL.startswith("https:")
 ALLOWED_HOSTS = env_list(
     "EXPORTAPP_ALLOWED_HOSTS", sorted({urlsplit(BASE_URL).hostname or "", "127.0.0.1", "localhost"})
 )
+if strange := [host for host in ALLOWED_HOSTS if re.search(r"[/\s@]", host)]:
+    note("EXPORTAPP_ALLOWED_HOSTS", f"{strange[0]!r} is no name of a host", "Write names, with commas between.")
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 
 # --- the parts that can be real services -----------------------------------------------------------------------------
@@ -69,14 +75,20 @@ BROKER_URL = env_url(
 STORAGE_URL = env_url(
     "EXPORTAPP_STORAGE_URL", f"file://{VAR}/files", ("file", "s3"), "s3://bucket/prefix or file:///folder"
 )
-S3_ENDPOINT = env_text("EXPORTAPP_S3_ENDPOINT")  # for S3-compatible stores; AWS needs none
-S3_PUBLIC_ENDPOINT = env_text("EXPORTAPP_S3_PUBLIC_ENDPOINT", S3_ENDPOINT)  # as browsers reach it, in signed links
-LINK_SECONDS = int(env_number("EXPORTAPP_LINK_SECONDS", 300, least=1))
+# For S3-compatible stores, AWS needs none; and the same as browsers reach it, in signed links.
+S3_ENDPOINT = env_url("EXPORTAPP_S3_ENDPOINT", "", ("http", "https"), "http://s3.example.com:8333")
+S3_PUBLIC_ENDPOINT = env_url(
+    "EXPORTAPP_S3_PUBLIC_ENDPOINT", S3_ENDPOINT, ("http", "https"), "https://files.example.com"
+)
+LINK_SECONDS = int(env_number("EXPORTAPP_LINK_SECONDS", 300, least=1, most=604_800))  # S3 signs for a week at most
 
 MAIL_URL = env_url("EXPORTAPP_MAIL_URL", f"file://{VAR}/mail", ("smtp", "smtps", "smtp+tls", "console", "file"),
                    "smtp://user:password@host:25")  # fmt: skip
 globals().update(mail(MAIL_URL))
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env_text("EXPORTAPP_MAIL_FROM", "exportapp <exports@localhost>")
+
+if "@" not in parseaddr(DEFAULT_FROM_EMAIL)[1]:
+    note("EXPORTAPP_MAIL_FROM", "it holds no address", "Write it like Export desk <exports@example.com>")
 
 DATASETS_FILE = Path(env_text("EXPORTAPP_DATASETS", str(BASE_DIR / "datasets.toml")))
 

@@ -45,8 +45,8 @@ def file_name(step: Step) -> str:
 
 
 def download_name(export: Export) -> str:
-    """A name that every file system and header takes, made of the export's own."""
-    words = re.sub(r"[^\w.-]+", "-", export.name, flags=re.ASCII).strip("-.")[:80]
+    """A name that every file system takes, made of the letters and digits of the export's own."""
+    words = re.sub(r"[^\w.-]+", "-", export.name.removesuffix(f".{export.extension}")).strip("-.")[:80]
     return f"{words or export.dataset}.{export.extension}"
 
 

@@ -18,6 +18,24 @@ document.querySelectorAll("[data-tick]").forEach((button) => {
   });
 });
 
+const EXAMPLES = {
+  integer: "12", decimal: "12.50", float: "12.5", boolean: "yes or no",
+  date: "2026-01-31", datetime: "2026-01-31 14:30", time: "14:30",
+};
+
+// The values that a column may have, for a field to offer; gives the id of their list.
+function offer(column) {
+  const choices = column.dataset.type === "boolean" ? "yes|no" : column.dataset.choices || "";
+  const id = choices && `choices-${column.value}`;
+  if (id && !document.getElementById(id)) {
+    const list = document.createElement("datalist");
+    list.id = id;
+    choices.split("|").forEach((choice) => list.append(new Option(choice, choice)));
+    document.body.append(list);
+  }
+  return id;
+}
+
 // The comparisons and the second field follow the column that a condition is about.
 function fit(row) {
   const column = row.querySelector("[name=filter-column]").selectedOptions[0];
@@ -34,6 +52,8 @@ function fit(row) {
   const low = row.querySelector("[name=filter-low]");
   const high = row.querySelector("[name=filter-high]");
   const used = column.value || low.value || high.value;
+  low.placeholder = values === "" ? "several, with commas between" : EXAMPLES[column.dataset.type] || "";
+  low.setAttribute("list", offer(column));
   low.hidden = !used || values === "0";
   high.hidden = !used || values !== "2";
   row.querySelector("[name=remove_filter]").hidden = !used;

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from exportapp import checks
 from exportapp.engine import readers
 from exportapp.environment import PROBLEMS, Problem
 from tests.services import MariaDB, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
 
 TABLES = """
 CREATE TABLE orders (id BIGINT NOT NULL PRIMARY KEY, placed_at DATETIME NOT NULL, status VARCHAR(10), total DECIMAL(10,2),
@@ -307,7 +311,8 @@ def test_missing_driver_is_told_with_the_command_that_adds_it(
     ("text", "hint"), [("[datasets", "Compare it"), (ORDERS.replace('"id"', '"no"', 1), "Declare")]
 )
 def test_file_that_is_not_understood_is_an_error_with_its_hint(declare: Check, text: str, hint: str) -> None:
-    [(number, message, advice)] = declare(text, "")
+    assert declare(text, "") == []  # told once
+    [(number, message, advice)] = told(checks.datasets_file())
     assert number == "E010"
     assert message.startswith("my-datasets.toml: ")
     assert advice.startswith(hint)
@@ -330,7 +335,26 @@ def test_broker_beside_sqlite_is_a_warning(settings: Settings, monkeypatch: pyte
     assert number == "W002"
     assert "opensesame" not in text + hint
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.mysql")
+    monkeypatch.setattr(checks, "_app_database", list)
     assert told(checks.environment()) == []
+
+
+def test_app_database_that_lets_nobody_in_is_a_warning(mariadb: MariaDB, tmp_path: Path) -> None:
+    """It may be down at the moment, and a desk that starts before it comes to life with it."""
+    url = mariadb.url("nowhere", password="opensesame")
+    env = os.environ | {"EXPORTAPP_DATABASE_URL": url, "EXPORTAPP_VAR": str(tmp_path)}
+    command = [sys.executable, "manage.py", "check"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "(exportapp.W006) EXPORTAPP_DATABASE_URL: the database does not let the app in: Access denied" in done.stderr
+    assert "opensesame" not in done.stderr
+
+
+def test_file_without_a_dataset_is_a_warning(declare: Check) -> None:
+    declare("[sources.shop]\n", "")
+    [(number, text, hint)] = told(checks.datasets_file())
+    assert (number, text) == ("W015", "my-datasets.toml: there is no dataset in it.")
+    assert "inspect_source" in hint
 
 
 def test_mysql_without_its_driver_is_an_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

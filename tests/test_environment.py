@@ -178,15 +178,46 @@ STRANGE = "p%40s%2Fs%3A%23%25w%C3%B6rd"
 PASSWORD = "p@s/s:#%wörd"
 
 
-def test_mysql_address_is_taken_apart(env: Any, noted: list[Problem]) -> None:
-    env(f"mysql://us%40er:{STRANGE}@db.example.com:3307/app%20db?ssl_ca=/etc/ca.pem")
+def test_mysql_address_is_taken_apart(env: Any, noted: list[Problem], tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    env(f"mysql://us%40er:{STRANGE}@db.example.com:3307/app%20db?ssl_ca={tmp_path}/ca.pem")
     found = database(env_url("X", "", ("mysql",), ""))
     assert noted == []
     assert (found["ENGINE"], found["HOST"], found["PORT"]) == ("django.db.backends.mysql", "db.example.com", "3307")
     assert (found["USER"], found["PASSWORD"], found["NAME"]) == ("us@er", PASSWORD, "app db")
-    assert found["OPTIONS"]["ssl"] == {"ca": "/etc/ca.pem"}
+    assert found["OPTIONS"]["ssl"] == {"ca": f"{tmp_path}/ca.pem"}
     assert "time_zone='+00:00'" in found["OPTIONS"]["init_command"]
     assert found["OPTIONS"]["isolation_level"] == "read committed"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("mysql://", "names no host"),
+        ("mysql://user:opensesame@host", "names no database"),
+        ("mysql://user:opensesame@host:0/app", "the port 0"),
+        ("mysql://user:opensesame@host:port/app", "not understood"),
+        ("mysql://user:open#sesame@host/app", "not understood"),
+        ("mysql://host/app?opensesame=1&ssl_ca=/nope", "unknown option"),
+        ("mysql://host/app?ssl_ca=/nope/opensesame", "not there"),
+        ("smtp://", "names no host"),
+        ("file://relative/opensesame", "by its whole path"),
+        ("sqlite://", "names no database"),
+        ("postgres://opensesame@host/app", "begins with none of mysql:"),
+    ],
+)
+def test_address_that_leads_nowhere_is_noted(env: Any, noted: list[Problem], address: str, told: str) -> None:
+    env(address)
+    assert env_url("X", "default", ("mysql", "sqlite", "smtp", "file"), "mysql://host/app") == "default"
+    [problem] = noted
+    assert told in problem.message
+    assert problem.hint == "Write it like mysql://host/app"
+    assert "sesame" not in problem.message.replace("option, opensesame", "")
+
+
+def test_no_address_is_fine_where_none_is_needed(env: Any, noted: list[Problem]) -> None:
+    env("")
+    assert (env_url("X", "", ("https",), ""), noted) == ("", [])
 
 
 def test_mysql_address_may_be_short() -> None:
@@ -261,7 +292,11 @@ WRONG = {
     "EXPORTAPP_BROKER_URL": "redis://:opensesame@redis:6379/0",
     "EXPORTAPP_STORAGE_URL": "/srv/files",
     "EXPORTAPP_MAIL_URL": "mail.example.com",
-    "EXPORTAPP_LINK_SECONDS": "soon",
+    "EXPORTAPP_LINK_SECONDS": "9999999",
+    "EXPORTAPP_S3_ENDPOINT": "127.0.0.1:8333",
+    "EXPORTAPP_S3_PUBLIC_ENDPOINT": "files.example.com",
+    "EXPORTAPP_MAIL_FROM": "the desk",
+    "EXPORTAPP_ALLOWED_HOSTS": "https://exports.example.com",
     "EXPORTAPP_LEASE_SECONDS": "1",
     "EXPORTAPP_SWEEP_SECONDS": "0",
     "EXPORTAPP_RING_AGAIN_SECONDS": "-1",

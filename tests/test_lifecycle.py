@@ -279,7 +279,7 @@ def test_history_of_an_export_that_goes_well_has_each_change_once(alice: User) -
     assert texts == [
         "Asked for by alice",
         "Started",
-        "30 rows in 3 parts",
+        "To be read: 30 rows in 3 parts",
         "Ready: 30 rows, checked against every part",
         "The mail was sent",
     ]
@@ -461,7 +461,7 @@ def test_plan_says_whether_the_export_is_small(alice: User, rows: int, small: bo
     step = held(StepKind.PLAN, alice)
     lifecycle.finish_plan(step, planned(rows=rows, exact=False))
     assert (fresh(step.export).small, fresh(step.export).rows_exact) == (small, False)
-    assert step.export.events.latest("pk").text == f"About {rows:,} rows in one part"
+    assert step.export.events.latest("pk").text == f"To be read: about {rows:,} rows in one part"
 
 
 TOO_MANY = "More than 20 rows: that is the most to be exported at once. Choose a shorter range or add a condition."

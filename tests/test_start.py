@@ -19,6 +19,16 @@ PROCESSES = {
 }
 
 
+@pytest.mark.parametrize("name", ["worker", "dispatcher"])
+def test_process_that_needs_a_broker_does_not_start_without_one(name: str, tmp_path: Path) -> None:
+    command = [part for part in PROCESSES[name] if part not in ("--pool", "threads")]
+    env = os.environ | {"EXPORTAPP_VAR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "EXPORTAPP_BROKER_URL names no broker: run `manage.py work`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 def test_wrong_setting_is_told_at_the_start_and_ends_it(name: str, tmp_path: Path) -> None:
     wrong = {

@@ -110,7 +110,7 @@ def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file
         "read_until": max(done.finished_at for done in chunks if done.finished_at).isoformat(),
         "consistency": "one statement" if len(pieces) == 1 else "each part as of its own reading",
         "zone_of_range": recipe.zone,
-        "times": f"as stored ({datasets.thaw(export.definition).time_zone})",
+        "times": datasets.thaw(export.definition).times,
         "parts": parts,
     }
 

@@ -11,6 +11,7 @@ from celery.concurrency.thread import TaskPool
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 from django.conf import settings
 from django.core.management.base import SystemCheckError
+from django.db import Error as DatabaseError
 
 from exportapp import datasets, lifecycle
 from exportapp.celery import app, draining
@@ -59,6 +60,9 @@ def _give_up(step: Step, error: Exception) -> None:
             lifecycle.hand_back(step)
         elif isinstance(error, ExportError):
             lifecycle.fail_step(step, error)
+        elif isinstance(error, DatabaseError):
+            log.warning("step %s lost the app database: %s", step.pk, error)
+            lifecycle.fail_step(step, ExportError("The export desk's own database did not answer.", detail=str(error)))
         else:
             log.exception("step %s failed", step.pk)
             mistake = step.attempts >= MISTAKES  # most likely ours: waiting longer will not mend it
@@ -69,7 +73,9 @@ def _give_up(step: Step, error: Exception) -> None:
 
 
 @worker_init.connect
-def _settings_are_right(**_: Any) -> None:
+def _settings_are_right(sender: Any, **_: Any) -> None:
+    if settings.BROKER_URL.startswith("memory:") and not issubclass(sender.pool_cls, TaskPool):
+        raise SystemExit("EXPORTAPP_BROKER_URL names no broker: run `manage.py work`, which is all in one process.")
     try:
         check_settings()
     except SystemCheckError as error:

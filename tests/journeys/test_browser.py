@@ -150,6 +150,23 @@ def test_mistake_is_told_where_the_eye_and_the_keyboard_are(visit: Callable[...,
     expect(page.get_by_label("Name of the file")).to_have_value("With a mistake")
 
 
+def test_condition_offers_the_values_that_a_column_may_have(visit: Callable[..., Page], desk: Quickstart) -> None:
+    page = visit()
+    sign_in(page, desk)
+    page.goto("/exports/new/orders/")
+    value = page.locator("input[name=filter-low]")
+    expect(value).to_be_hidden()
+    page.get_by_label("Column", exact=True).select_option("status")
+    expect(value).to_be_visible()
+    offered = page.evaluate(
+        "[...document.querySelector('input[name=filter-low]').list.options].map((one) => one.value)"
+    )
+    assert offered == ["new", "paid", "shipped", "delivered", "cancelled", "refunded"]
+    page.get_by_label("Column", exact=True).select_option("placed_at")
+    expect(value).to_have_attribute("placeholder", "2026-01-31 14:30")
+    assert page.evaluate("document.querySelector('input[name=filter-low]').list") is None
+
+
 def test_waiting_export_is_cancelled_by_a_click(visit: Callable[..., Page], desk: Quickstart) -> None:
     page = visit()
     sign_in(page, desk)

@@ -113,6 +113,15 @@ def test_taken_port_is_told_with_what_to_do(desk: Quickstart, tmp_path: Path) ->
         )
 
 
+@pytest.mark.parametrize("port", ["abc", "0", "99999"])
+def test_port_that_is_none_is_told(tmp_path: Path, port: str) -> None:
+    with Quickstart(tmp_path) as desk:
+        desk.port = port  # type: ignore[assignment]
+        desk.begin()
+        wait_until(lambda: desk.ended, 30, "the refusal")
+        assert desk.told == f"CommandError: '{port}' is no port. Choose a number up to 65535: PORT=8000 make run\n"
+
+
 def test_signal_ends_every_child_and_the_next_run_goes_on_with_the_data(tmp_path: Path) -> None:
     with Quickstart(tmp_path) as desk:
         desk.start(orders=500)

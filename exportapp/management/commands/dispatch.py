@@ -4,7 +4,8 @@ import signal
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
 
 from exportapp.dispatcher import Dispatcher
 
@@ -13,6 +14,10 @@ class Command(BaseCommand):
     help = "Rings for exports that wait, takes back what died, removes what is old. Any number may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.BROKER_URL.startswith("memory:"):
+            raise CommandError(
+                "EXPORTAPP_BROKER_URL names no broker: run `manage.py work`, which is all in one process."
+            )
         ending = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ending.set())

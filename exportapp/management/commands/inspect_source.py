@@ -98,7 +98,7 @@ def _dataset_text(source: Source, table: Table, taken: set[str]) -> str:
         f"source = {_text(source.name)}",
         f"label = {_text(_words(table.name))}",
         f"{'view' if table.is_view else 'table'} = {_text(table.name)}",
-        f"key = {_list(key)}" if key else "# no unique key that is never NULL: exports are read in one go",
+        f"key = {_list(key)}" if key else "# no unique key that can be cut into ranges: exports are read in one go",
     ]
     if time:
         check = "" if time.utc else "  # the zone that the times are stored in: please check"

@@ -38,13 +38,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # they run once the demo shop is there for them to look at
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
+        parser.add_argument("--port", default=os.environ.get("PORT") or "8000")
         parser.add_argument("--orders", type=int, default=200_000, help="how big the demo shop is")
 
     def handle(self, *args: Any, **options: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell may have started us with it ignored
             signal.signal(number, _interrupt)
-        port = options["port"]
+        port = _port(options["port"])
         _refuse_busy(port)
         os.environ.setdefault("EXPORTAPP_BASE_URL", f"http://{HOST}:{port}")
         try:
@@ -120,6 +120,12 @@ class Command(BaseCommand):
         if file:
             lines.append(f"The newest finished file\n  {file}")
         self._say("\n".join([*lines, "", "Ctrl-C ends everything; the data stays in " + str(settings.VAR)]))
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < 1 << 16:
+        return int(text)
+    raise CommandError(f"{text!r} is no port. Choose a number up to 65535: PORT=8000 make run")
 
 
 def _interrupt(*_: object) -> NoReturn:

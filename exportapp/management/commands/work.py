@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from exportapp.celery import app
 from exportapp.dispatcher import Dispatcher
+from exportapp.models import Step, StepState
 
 
 class Command(BaseCommand):
@@ -30,6 +31,8 @@ class Command(BaseCommand):
             without_mingle=True,
             quiet=True,
         )
+        # A broker in memory has forgotten what was rung for before.
+        Step.objects.filter(state=StepState.WAITING).update(rung_at=None)
         dispatcher = Dispatcher()
         dispatcher.start()
         try:
