@@ -44,7 +44,7 @@ class Pulse:
         self.interrupted = False
 
     def reading(self, reader: Killable) -> None:
-        """Names the reader that is to be killed when the lease is lost."""
+        """Names the reader that is to be killed when the step is to stop."""
         self._reader = reader
         self.check()
 

@@ -57,10 +57,10 @@ _EXPRESSIONS: dict[int, str] = {
 }
 
 
-def connect(url: str) -> Any:
+def connect(url: str, *, read_timeout: int = 0) -> Any:
     """A raw connection for `mysql://user:password@host:port/database?ssl_ca=...`; parts may be percent-encoded.
 
-    `unix_socket=` and `ssl_ca=` are the query parameters that are understood.
+    `unix_socket=` and `ssl_ca=` are the query parameters that are understood. `read_timeout` is in seconds.
     """
     parts, port = _split(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -71,7 +71,7 @@ def connect(url: str) -> Any:
         "password": unquote(parts.password or ""),
         "database": unquote(parts.path.lstrip("/")),
         "connect_timeout": 5,
-        "read_timeout": READ_TIMEOUT,
+        "read_timeout": read_timeout or READ_TIMEOUT,
         "conv": {},
     }
     if "unix_socket" in options:
@@ -237,7 +237,7 @@ class MySQLReader:
     def _kill_on_server(self) -> None:
         # By a second connection: a server that sorts does not look at its socket and would go on for minutes. Found by
         # its comment as well: behind a restart or a failover the same number is somebody else's connection.
-        with contextlib.suppress(MySQLdb.Error), contextlib.closing(connect(self._url)) as helper:
+        with contextlib.suppress(MySQLdb.Error), contextlib.closing(connect(self._url, read_timeout=5)) as helper:
             ours: bytes = helper.string_literal(f"{sql.comment(self._comment)}%".encode())
             found = b"SELECT ID FROM information_schema.PROCESSLIST WHERE ID = %d AND INFO LIKE %b" % (
                 self._thread,
