@@ -12,6 +12,7 @@ from celery.signals import worker_init, worker_process_init, worker_process_shut
 from django.conf import settings
 from django.core.management.base import SystemCheckError
 from django.db import Error as DatabaseError
+from django.db import connections
 
 from exportapp import datasets, lifecycle
 from exportapp.celery import app, draining
@@ -80,6 +81,7 @@ def _settings_are_right(sender: Any, **_: Any) -> None:
         check_settings()
     except SystemCheckError as error:
         raise SystemExit(str(error)) from None  # any other exception of a signal's receiver is logged, and forgotten
+    connections.close_all()  # the pool's children are to inherit none
 
 
 @worker_process_init.connect
