@@ -42,7 +42,7 @@ def chunk(step: Step, pulse: Pulse) -> None:
         format=recipe.format,
         compression=recipe.compression,
         name=storage.piece_name(step),
-        header=step.position == 0,
+        first=step.position == 0,
         comment=_comment(step),
         seconds=settings.CHUNK_SECONDS,
     )

@@ -31,11 +31,11 @@ def write_piece(
     stays under the name.
     """
     columns = reader.typed(spec.query)
-    encoder = FORMATS[spec.format].encoder(columns)
+    encoder = FORMATS[spec.format].encoder(columns, spec.options)
     resumable = bool(spec.query.key) and FORMATS[spec.format].joins
     writer = _Writer(store.create(spec.name), spec.compression)
     try:
-        writer.write(encoder.start() if spec.header else b"")
+        writer.write(encoder.start() if spec.first else b"")
         rows, ending, last_key = 0, False, None
         before: Row = ()
         deadline = time.monotonic() + spec.seconds

@@ -22,11 +22,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the file names and types it. `scale` is the number of digits after a decimal's point."""
+    """A column as the file names and types it.
+
+    A reader's `typed` fills in what the source knows: `scale` and `precision` are a decimal's digits behind the point
+    and in all, `bits` the size of an integer or a float, `padded` numbers that may begin with zeros (ZEROFILL, YEAR) or
+    be written in another way that JSON has not. `zone` is the zone that a datetime is in, '' when nobody has said: in
+    the columns that an encoder gets, each value of a datetime with a zone ends in its offset, "+02:00".
+    """
 
     name: str
     type: str = "text"
     scale: int | None = None
+    label: str = ""
+    zone: str = ""
+    precision: int | None = None
+    bits: int | None = None
+    unsigned: bool = False
+    padded: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name that people read."""
+        return self.label or self.name
 
 
 @dataclass(frozen=True)
@@ -71,17 +88,37 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class FileOptions:
+    """How a file is written, where its format leaves a choice (`Format.options`).
+
+    `header` takes "labels" or "names"; `null` is what stands for NULL. Unless `exact`, a text that a spreadsheet would
+    take for a formula is made harmless: encoders.formulas has the rule.
+    """
+
+    header: str = "labels"
+    delimiter: str = ","
+    bom: bool = False
+    null: str = ""
+    exact: bool = False
+
+
+@dataclass(frozen=True)
 class ChunkSpec:
-    """One piece of work for the engine. `comment` marks its queries, so that they can be found on the server."""
+    """One piece of work for the engine. `comment` marks its queries, so that they can be found on the server.
+
+    `first` says that the piece opens its file. Times whose zone is known are written in `zone`; '' leaves them.
+    """
 
     query: Query
     range: KeyRange
     format: str
     compression: str
     name: str
-    header: bool
+    first: bool
     comment: str
     seconds: float
+    options: FileOptions = FileOptions()
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +163,8 @@ class Recipe:
     end: str = ""
     zone: str = "UTC"
     filters: tuple[RecipeFilter, ...] = ()
+    options: FileOptions = FileOptions()
+    consistency: str = "chunked"
 
 
 def to_json(spec: Any) -> dict[str, Any]:

@@ -51,14 +51,14 @@ def test_bytes_and_hash_are_those_of_the_compressed_file() -> None:
 
 def test_only_the_first_piece_has_the_header() -> None:
     store = MemoryStore()
-    write_piece(chunk(header=True), ListReader(ROWS), store)
+    write_piece(chunk(first=True), ListReader(ROWS), store)
     assert store.files["piece"] == b'"name"\r\n' + LINES
 
 
 def test_no_rows_make_an_empty_piece_and_a_file_of_its_header() -> None:
     store = MemoryStore()
     assert write_piece(chunk(), ListReader([]), store).rows == 0
-    write_piece(chunk(header=True, name="first"), ListReader([]), store)
+    write_piece(chunk(first=True, name="first"), ListReader([]), store)
     assert store.files == {"piece": b"", "first": b'"name"\r\n'}
 
 

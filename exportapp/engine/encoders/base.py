@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from exportapp.engine.specs import Column, Row
+from exportapp.engine.specs import Column, FileOptions, Row
 
 
 class Encoder(Protocol):
@@ -23,12 +23,16 @@ class Encoder(Protocol):
 
 
 class EncoderFactory(Protocol):
-    def __call__(self, columns: Sequence[Column]) -> Encoder: ...
+    def __call__(self, columns: Sequence[Column], options: FileOptions = ..., /) -> Encoder: ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """All that is known of a format: form, file names and content types follow from this entry."""
+    """All that is known of a format: form, file names, content types and documentation follow from this entry.
+
+    `options` names the fields of FileOptions that it heeds, `compressions` what may be chosen around it. A format that
+    does not join is written as one chunk, from its first row to its last.
+    """
 
     label: str
     sentence: str
@@ -36,3 +40,7 @@ class Format:
     content_type: str
     encoder: EncoderFactory
     joins: bool = True  # pieces make a file by concatenation
+    options: frozenset[str] = frozenset()
+    compressions: tuple[str, ...] = ("none", "gzip", "zstd")
+    max_columns: int | None = None
+    limits: str = ""  # a sentence about what the format cannot hold, for the documentation

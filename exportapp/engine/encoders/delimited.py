@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from exportapp.engine.encoders.templates import RowTemplates
-from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, Row
+from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row
 
 BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no comma, quote or line end in them
 
@@ -17,7 +17,7 @@ class CSVEncoder:
     A file of one column writes NULL as \\N: an empty line would be dropped by most readers.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
         self._columns = columns
         bare = [column.type in BARE_TYPES for column in columns]
         self._quoted = [index for index, plain in enumerate(bare) if not plain]

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring
 
 from exportapp.engine.encoders.templates import RowTemplates
 from exportapp.engine.errors import ExportError
-from exportapp.engine.specs import NUMBER_TYPES, Column, Row
+from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
 
 _JSON_NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # RFC 8259, section 6
 
@@ -18,7 +18,7 @@ _JSON_NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # RFC 8259
 class JSONLinesEncoder:
     """One JSON object a line: numbers as numbers, binary as base64, JSON columns embedded, the rest as texts."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
         self._columns = columns
         self._writers = [_WRITERS.get(column.type, _text) for column in columns]
         names = [json.dumps(column.name, ensure_ascii=False).encode().replace(b"%", b"%%") for column in columns]
