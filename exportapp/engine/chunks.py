@@ -13,6 +13,7 @@ from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.base import Reader
 from exportapp.engine.sinks.base import Sink, Store
 from exportapp.engine.specs import ChunkSpec, PieceResult, Row
+from exportapp.engine.zones import in_zone
 
 
 def write_piece(
@@ -30,9 +31,11 @@ def write_piece(
     nothing. `progress(rows, bytes)` is called after each batch and may raise to give up. Whatever is raised, nothing
     stays under the name.
     """
-    columns = reader.typed(spec.query)
-    encoder = FORMATS[spec.format].encoder(columns, spec.options)
-    resumable = bool(spec.query.key) and FORMATS[spec.format].joins
+    columns, move = in_zone(reader.typed(spec.query), spec.zone)
+    form = FORMATS[spec.format]
+    encoder = form.encoder(columns, spec.options)
+    resumable = bool(spec.query.key) and form.joins
+    places = spec.query.key_places
     writer = _Writer(store.create(spec.name), spec.compression)
     try:
         writer.write(encoder.start() if spec.first else b"")
@@ -40,14 +43,15 @@ def write_piece(
         before: Row = ()
         deadline = time.monotonic() + spec.seconds
         for batch in reader.stream(spec.query, spec.range, spec.comment):
-            if ending and (end := _first_change(batch, before, len(columns))) is not None:
-                last_key = key_of(spec.query.key, [before, *batch][end][len(columns) :])
+            if ending and (end := _first_change(batch, before, places)) is not None:
+                last_key = key_of(spec.query.key, _key([before, *batch][end], places))
                 batch = batch[:end]
             if batch:
-                writer.write(encoder.encode(_without_key(batch, len(columns))))
-                rows += len(batch)
-                progress(rows, writer.bytes)
                 before = batch[-1]
+                rows += len(batch)
+                wanted = batch if len(before) == len(columns) else [row[: len(columns)] for row in batch]
+                writer.write(encoder.encode(move(wanted) if move else wanted))
+                progress(rows, writer.bytes)
             if last_key is not None:
                 break
             ending = stopping() or (resumable and time.monotonic() >= deadline)
@@ -60,17 +64,18 @@ def write_piece(
         raise
 
 
-def _without_key(batch: list[Row], width: int) -> list[Row]:
-    return batch if not batch or len(batch[0]) == width else [row[:width] for row in batch]
+def _key(row: Row, places: tuple[int, ...]) -> Row:
+    return tuple(row[place] for place in places)
 
 
-def _first_change(batch: list[Row], before: Row, width: int) -> int | None:
+def _first_change(batch: list[Row], before: Row, places: tuple[int, ...]) -> int | None:
     """How many rows of a batch still have the key of the row `before` it; None when all of them have.
 
     The key of a view or a query is unique by declaration only, and a remainder starts behind the last key: a piece that
     ended between two rows of one key would lose the second.
     """
-    return next((index for index, row in enumerate(batch) if row[width:] != before[width:]), None)
+    last = _key(before, places)
+    return next((index for index, row in enumerate(batch) if _key(row, places) != last), None)
 
 
 class _Writer:

@@ -45,6 +45,11 @@ class Column:
         """The name that people read."""
         return self.label or self.name
 
+    @property
+    def plain_number(self) -> bool:
+        """Whether the source itself writes the column's numbers, in the one form that JSON has as well."""
+        return not self.padded and (self.bits is not None or self.precision is not None)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -68,6 +73,18 @@ class Query:
     columns: tuple[Column, ...]
     key: tuple[Column, ...] = ()
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def read(self) -> tuple[Column, ...]:
+        """What a reader gives of each row: the columns, then those of the key that are not among them."""
+        names = {column.name for column in self.columns}
+        return (*self.columns, *(column for column in self.key if column.name not in names))
+
+    @property
+    def key_places(self) -> tuple[int, ...]:
+        """Where in a row that was read the key's values are."""
+        names = [column.name for column in self.read]
+        return tuple(names.index(column.name) for column in self.key)
 
 
 @dataclass(frozen=True)

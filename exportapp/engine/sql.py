@@ -93,12 +93,13 @@ def _not_empty(dialect: Dialect, condition: Condition) -> tuple[str, Values]:
 
 
 def key_after(dialect: Dialect, columns: Sequence[Column], key: Key, *, inclusive_below: bool) -> tuple[str, Values]:
-    """Rows after `key` (or, `inclusive_below`, up to and with it) in the order of `columns`.
+    """Rows after `key` (or, `inclusive_below`, up to and with it) in the order of `columns`; `key` may name only the first.
 
     A row comparison, `(a, b) > (x, y)`, says the same but is no range to MySQL's optimizer (manual, "Range
     Optimization of Row Constructor Expressions"); spelled out it is, given the leading column's plain bound.
     """
     step, edge = ("<", "<=") if inclusive_below else (">", ">")
+    columns = columns[: len(key)]
     parts: list[str] = []
     values: Values = []
     for depth in range(len(columns)):

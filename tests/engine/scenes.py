@@ -77,7 +77,8 @@ class ListReader:
         return query.columns
 
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
-        within = [row for row in self.rows if self._within(key_of(query.key, row[len(query.columns) :]), key_range)]
+        keys = [key_of(query.key, tuple(row[place] for place in query.key_places)) for row in self.rows]
+        within = [row for row, key in zip(self.rows, keys, strict=True) if self._within(key, key_range)]
         for start in range(0, len(within), self.batch):
             if start:
                 self.then()

@@ -1,16 +1,24 @@
-"""Compressions: streams that join by concatenation, read back by Python's own gzip."""
+"""Compressions: streams that join by concatenation, read back by Python's own gzip and by zstandard's reader."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import random
 from collections.abc import Callable
 
 import pytest
+import zstandard
 
 from exportapp.engine.compression import COMPRESSIONS
 
-READ: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.decompress}
+
+def read_zstd(data: bytes) -> bytes:
+    reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True)
+    return reader.read()
+
+
+READ: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.decompress, "zstd": read_zstd}
 BLOCKS = [b"", b"id,name\r\n" * 5000, random.Random(1).randbytes(100_000), b"x"]
 
 

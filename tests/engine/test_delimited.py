@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import csv
 import io
+from typing import Any
 
 import pytest
 
-from exportapp.engine.encoders.delimited import CSVEncoder
-from exportapp.engine.specs import Column, Row
+from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder
+from exportapp.engine.specs import Column, FileOptions, Row
 from tests.engine.scenes import a_decimal, a_text, an_integer, columns, plain_text, random_rows, some_bytes
 
+EXACT = FileOptions(exact=True)
 
-def csv_of(names: str, *rows: Row) -> bytes:
-    return CSVEncoder(columns(names)).encode(rows)
+
+def csv_of(names: str, *rows: Row, **options: Any) -> bytes:
+    return CSVEncoder(columns(names), FileOptions(**options)).encode(rows)
 
 
 def read_back(data: bytes) -> list[list[str]]:
@@ -76,7 +79,7 @@ def test_text_that_is_no_utf8_passes_byte_by_byte() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_pythons_csv_module_reads_back_what_was_written(seed: int) -> None:
     rows = random_rows(seed, (a_text, an_integer, a_decimal, plain_text, some_bytes))
-    encoder = CSVEncoder(columns("a b:integer c:decimal d e:binary"))
+    encoder = CSVEncoder(columns("a b:integer c:decimal d e:binary"), EXACT)
     meant = [[*map(_text, row[:4]), base64.b64encode(row[4] or b"").decode()] for row in rows]
     assert read_back(encoder.start() + encoder.encode(rows)) == [list("abcde"), *meant]
 
@@ -89,8 +92,85 @@ def _text(value: bytes | None) -> str:
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_whole_batch_gives_the_bytes_of_a_plain_loop(seed: int, width: int) -> None:
     rows = random_rows(seed, (plain_text, an_integer, a_text)[:width])
-    encoder = CSVEncoder(columns("a b:integer c")[:width])
+    encoder = CSVEncoder(columns("a b:integer c")[:width], EXACT)
     assert encoder.encode(rows) == b"".join(_plainly(row) for row in rows)
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("encoder", [CSVEncoder, TSVEncoder])
+def test_a_whole_batch_gives_the_bytes_of_its_rows(seed: int, encoder: type[CSVEncoder]) -> None:
+    rows = random_rows(seed, (plain_text, an_integer, a_text))
+    whole = encoder(columns("a b:integer c"))
+    assert whole.encode(rows) == b"".join(encoder(columns("a b:integer c")).encode([row]) for row in rows)
+
+
+FORMULAS = [
+    "=1+1",
+    "+1+cmd",
+    "-1+cmd|x",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\0=1",
+    "＝1+1",
+    "＋1+1",
+    "－1+1",
+    "＠x",
+    "-a",
+    "+-1",
+]
+HARMLESS = ["a=1", " =1", "-", "+", "-1.5", "-1e5", "+44 20 7946-0958", "-1,000.50", "'=1", "", "1-1", "a\t=1", "ｱ"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_like_a_formula_gets_an_apostrophe_in_any_company(text: str, delimiter: str) -> None:
+    for company in (b"x", b'"', None):
+        for raw in (text.encode(), text.encode() + b'"'):
+            data = csv_of("a b", (company, raw), (raw, company), delimiter=delimiter)
+            back = list(csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=True))
+            assert [back[0][1], back[1][0]] == ["'" + raw.decode()] * 2
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_texts_are_not_touched(text: str) -> None:
+    assert read_back(csv_of("a b", (b"x", text.encode()))) == [["x", text]]
+
+
+@pytest.mark.parametrize("text", FORMULAS + HARMLESS)
+def test_exact_files_have_every_text_as_it_is(text: str) -> None:
+    assert read_back(csv_of("a b", (b"x", text.encode()), exact=True)) == [["x", text]]
+
+
+@pytest.mark.parametrize("number", ["-1", "-1.5", "-1e5", "-838:59:59"])
+def test_numbers_and_times_are_never_touched(number: str) -> None:
+    for kind in ("integer", "decimal", "float", "time"):
+        assert csv_of(f"a:{kind} b", (number.encode(), b"x")) == f'{number},"x"\r\n'.encode()
+
+
+def test_titles_are_no_formulas_either() -> None:
+    assert CSVEncoder([Column("a", label="=1+1")]).start() == b'"\'=1+1"\r\n'
+
+
+def test_the_header_has_labels_or_names() -> None:
+    named = Column("total", label="Total amount")
+    assert CSVEncoder([named]).start() == b'"Total amount"\r\n'
+    assert CSVEncoder([named], FileOptions(header="names")).start() == b'"total"\r\n'
+
+
+def test_excel_people_get_a_byte_order_mark_and_their_delimiter() -> None:
+    encoder = CSVEncoder(columns("a b:integer"), FileOptions(bom=True, delimiter=";"))
+    assert encoder.start() + encoder.encode([(b"x;y", b"1")]) == b'\xef\xbb\xbf"a";"b"\r\n"x;y";1\r\n'
+
+
+def test_null_can_be_a_word_that_no_text_is_taken_for() -> None:
+    assert csv_of("a b:integer", (None, None), (b"NULL", b"1"), null="NULL") == b'NULL,NULL\r\n"NULL",1\r\n'
+
+
+def test_tsv_has_tabs_between() -> None:
+    encoder = TSVEncoder(columns("a b:integer c"))
+    assert encoder.start() + encoder.encode([(b"x\ty", b"1", None)]) == b'"a"\t"b"\t"c"\r\n"x\ty"\t1\t\r\n'
 
 
 def _plainly(row: Row) -> bytes:
@@ -103,6 +183,6 @@ def _plainly(row: Row) -> bytes:
 
 def test_batches_join_to_the_whole() -> None:
     rows = random_rows(7, (a_text, an_integer))
-    encoder = CSVEncoder(columns("a b:integer"))
+    encoder = CSVEncoder(columns("a b:integer"), EXACT)
     assert encoder.encode(rows[:20]) + encoder.encode([]) + encoder.encode(rows[20:]) == encoder.encode(rows)
     assert encoder.finish() == b""

@@ -14,6 +14,7 @@ from exportapp.engine.specs import (
     ChunkSpec,
     Column,
     Condition,
+    FileOptions,
     FileResult,
     KeyRange,
     PieceResult,
@@ -33,6 +34,7 @@ FILTER = RecipeFilter("price", "between", ("1", ""))
 EXAMPLES = [
     PRICE, CONDITION, QUERY, RANGE, FILTER, KeyRange(), KeyRange(upto=(0,)), Query("t", False, ()),
     Plan((RANGE, KeyRange()), 12, False), ChunkSpec(QUERY, RANGE, "csv", "gzip", "a/b", True, "export=1", 2.5),
+    FileOptions("names", ";", True, "NULL", True),
     PieceResult("a/1", 3, 4, "ab", (7, "x")), PieceResult("a/1", 0, 0, "ab"), FileResult("a", 1, 2, "ab"),
     Recipe("orders", ("id", "price"), "jsonl", "gzip", "2024-01-01", "", "Europe/Berlin", (FILTER,)), Recipe("orders", ()),
 ]  # fmt: skip

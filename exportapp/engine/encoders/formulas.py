@@ -15,6 +15,14 @@ def is_formula(text: bytes) -> bool:
     return _DANGEROUS.match(text) is not None
 
 
+_ANY = re.compile(rb'(?:\A|")(?:[=@\t\r\n\0+-]|\xef\xbc)')
+
+
+def may_hold_formula(quoted: bytes) -> bool:
+    """Whether any of several texts, joined by quotes, begins in a way that wants a closer look."""
+    return _ANY.search(quoted) is not None
+
+
 def defused(text: bytes) -> bytes:
     """The text with an apostrophe before it, which spreadsheets take for "this is text", if it needs one."""
     return b"'" + text if is_formula(text) else text

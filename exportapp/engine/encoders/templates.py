@@ -1,44 +1,53 @@
 """Rows through bytes templates: one `template % row` writes a row without touching its values one by one.
 
-`%b` refuses None, so rows with NULLs take a template made for just that pattern of NULLs.
+`%b` refuses None. Where NULLs are, columns that hold any have their fields made value by value, the others not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from exportapp.engine.specs import Row
 
-PATTERNS_KEPT = 1000
+Values = Sequence[bytes | None]
+TEMPLATES_KEPT = 1000
 
 
 class RowTemplates:
-    """Templates for rows of `fields`; `join` makes a row of its fields, `null` is what stands for NULL."""
+    """Templates for rows of `fields`; `join` makes a row of its fields, `nulls` is what stands for NULL in each."""
 
     def __init__(
-        self, fields: Sequence[bytes], null: Sequence[bytes], join: Callable[[Sequence[bytes]], bytes]
+        self, fields: Sequence[bytes], nulls: Sequence[bytes], join: Callable[[Sequence[bytes]], bytes]
     ) -> None:
         self._fields = fields
-        self._null = null
+        self._nulls = nulls
         self._join = join
         self._full = join(fields)
-        self._patterns: dict[tuple[bool, ...], bytes] = {}
+        self._templates: dict[tuple[bool, ...], bytes] = {}
 
-    def write(self, rows: Sequence[Row]) -> bytes:
-        """All rows; fast when none holds NULL."""
+    def rows(self, rows: Iterable[Row]) -> bytes | None:
+        """The rows as they are; None when one of them holds NULL."""
         try:
             return b"".join(map(self._full.__mod__, rows))
         except TypeError:
-            return b"".join(map(self.row, rows))
+            return None
 
-    def row(self, row: Row) -> bytes:
-        if None not in row:
-            return self._full % row
-        pattern = tuple(value is None for value in row)
-        template = self._patterns.get(pattern)
+    def columns(self, columns: Sequence[Values]) -> bytes:
+        """The rows that stand across `columns`, with whatever NULLs they hold."""
+        holed = tuple(None in column for column in columns)
+        if not any(holed):
+            return b"".join(map(self._full.__mod__, zip(*columns, strict=True)))
+        ready = [
+            [null if value is None else field % value for value in column] if hole else column
+            for column, field, null, hole in zip(columns, self._fields, self._nulls, holed, strict=True)
+        ]
+        return b"".join(map(self._template(holed).__mod__, zip(*ready, strict=True)))
+
+    def _template(self, holed: tuple[bool, ...]) -> bytes:
+        template = self._templates.get(holed)
         if template is None:
-            if len(self._patterns) >= PATTERNS_KEPT:
-                self._patterns.clear()
-            pairs = zip(self._fields, self._null, pattern, strict=True)
-            template = self._patterns[pattern] = self._join([null if gone else field for field, null, gone in pairs])
-        return template % tuple(value for value in row if value is not None)
+            if len(self._templates) >= TEMPLATES_KEPT:
+                self._templates.clear()
+            fields = [b"%b" if hole else field for field, hole in zip(self._fields, holed, strict=True)]
+            template = self._templates[holed] = self._join(fields)
+        return template

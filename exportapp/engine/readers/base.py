@@ -17,7 +17,7 @@ class Reader(Protocol):
         """Cuts the query's rows into coarse key ranges. Raises ExportError."""
 
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
-        """Batches of raw rows in key order: the query's columns, then its key columns. Raises ExportError.
+        """Batches of raw rows in key order, with the values of `query.read`. Raises ExportError.
 
         A batch is bounded in rows and, where the source tells how wide its columns may be, in bytes. Left half-way, it
         ends the connection: what remains is never read.

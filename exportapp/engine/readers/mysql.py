@@ -20,9 +20,9 @@ from MySQLdb.constants import FIELD_TYPE, FLAG
 
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
-from exportapp.engine.keyranges import cut, key_of, null_key
+from exportapp.engine.keyranges import cut, cut_at, guesses, key_of, null_key
 from exportapp.engine.readers.base import COUNT_LIMIT
-from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
+from exportapp.engine.specs import MOMENT_TYPES, Column, Key, KeyRange, KeyValue, Plan, Query, Row
 
 # A NUL cannot stand in a statement, so it marks bound values even where a declared query has its own % or ?.
 DIALECT = sql.Dialect(quote="`", mark="\0", bytes_of="CAST(CONVERT({0} USING utf8mb4) AS BINARY)")
@@ -43,13 +43,20 @@ REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
 CHANGED = {1054, 1064, 1146, 1356}
 FULL = {1040, 1203, 1226}
 LOST = 2013
+TOO_SLOW = {1969, 3024}  # MariaDB's max_statement_time, MySQL's max_execution_time
+PLAN_SECONDS = 1
 UNEXPLAINED = {1142, 1143, 1345}  # EXPLAIN of a view wants SHOW VIEW and the rights on its tables; reading it does not
 
-_NUMBERS = {
-    FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.LONG,
-    FIELD_TYPE.INT24, FIELD_TYPE.LONGLONG, FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE, FIELD_TYPE.YEAR, FIELD_TYPE.BIT,
+_BITS = {
+    FIELD_TYPE.TINY: 8, FIELD_TYPE.SHORT: 16, FIELD_TYPE.INT24: 24, FIELD_TYPE.LONG: 32, FIELD_TYPE.LONGLONG: 64,
+    FIELD_TYPE.YEAR: 16, FIELD_TYPE.BIT: 64,
 }  # fmt: skip
-_MOMENTS = {FIELD_TYPE.DATE, FIELD_TYPE.TIME, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP}
+_DECIMALS = {FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL}
+_FLOATS = {FIELD_TYPE.FLOAT: 32, FIELD_TYPE.DOUBLE: 64}
+_NUMBERS = _BITS.keys() | _DECIMALS | _FLOATS.keys()
+_MOMENTS = {
+    FIELD_TYPE.DATE: "date", FIELD_TYPE.TIME: "time", FIELD_TYPE.DATETIME: "datetime", FIELD_TYPE.TIMESTAMP: "datetime",
+}  # fmt: skip
 _EXPRESSIONS: dict[int, str] = {
     FIELD_TYPE.FLOAT: "({0} + 0e0)",  # the text protocol cuts FLOAT to six digits; as DOUBLE it has them all
     FIELD_TYPE.BIT: "CAST({0} AS UNSIGNED)",
@@ -102,7 +109,7 @@ class MySQLReader:
             for statement in SESSION:
                 self._connection.query(statement)
         self._thread = self._connection.thread_id()
-        self._types: dict[str, int] = {}
+        self._fields: dict[str, Any] = {}
         self._flags: dict[str, int] = {}
         self._streaming = False
         self._comment = ""
@@ -116,15 +123,54 @@ class MySQLReader:
             if not query.key:
                 return Plan((KeyRange(),), rows, exact)
             self._check_key(query)
-            last = self._edge(query, base, values, "MAX")
-            if last is None:
+            lead = query.key[0]
+            ends = self._ends(query, lead, base, values)
+            if ends is None:
                 return Plan((KeyRange(),), 0, True)
-            if len(query.key) > 1 or query.key[0].type != "integer":
-                return Plan((KeyRange(None, key_of(query.key, last)),), rows, exact)
-            first = self._edge(query, base, values, "MIN")
+            first, last = ends
             parts = -(-rows // rows_per_chunk)
-            low, high = (int(key_of(query.key, edge or last)[0]) for edge in (first, last))
-            return Plan(cut(low, high, parts), rows, exact)
+            if lead.type == "integer":
+                return Plan(cut(int(first), int(last), parts), rows, exact)
+            return Plan(cut_at(self._edges(query, lead, first, last, parts), last), rows, exact)
+
+    def _ends(self, query: Query, lead: Column, base: str, values: sql.Values) -> Key | None:
+        """The first and the last value of the key's first column, None without rows."""
+        name = DIALECT.column(lead)
+        wanted = f"SELECT MIN({name}), MAX({name}) "
+        found = None
+        with _none_of(TOO_SLOW if values else set()):
+            found = self._quickly(wanted + base, values)
+        if found is None:
+            # To find the ends among the wanted rows means to look at all of them; those of the table are at hand.
+            found = self._rows(f"{wanted} FROM {sql.source(DIALECT, query)}", [])
+        return None if found[0][0] is None else key_of((lead, lead), found[0])
+
+    def _edges(self, query: Query, lead: Column, first: KeyValue, last: KeyValue, parts: int) -> list[KeyValue]:
+        """Values of the key's first column that part it, distinct and in order by the column's own collation."""
+        if query.is_query:
+            return []
+        name, relation = DIALECT.column(lead), sql.source(DIALECT, query)
+        asked = guesses(lead, first, last, parts)
+        if not asked:
+            return []
+        one = f"(SELECT {name} AS edge FROM {relation} WHERE {name} > {DIALECT.mark} ORDER BY {name} LIMIT 1)"
+        statement = f"SELECT DISTINCT edge FROM ({' UNION ALL '.join([one] * len(asked))}) AS edges ORDER BY edge"
+        with _none_of(TOO_SLOW):
+            found = self._quickly(statement, [sql.bound(lead, guess) for guess in asked])
+            return [key_of((lead,), row)[0] for row in found]
+        return []
+
+    def _quickly(self, statement: str, values: sql.Values) -> Any:
+        """The rows of a statement that planning can do without; the server gives it up after PLAN_SECONDS."""
+        mariadb = "MariaDB" in self._connection.get_server_info()
+        setting, limit = (
+            ("max_statement_time", PLAN_SECONDS) if mariadb else ("max_execution_time", PLAN_SECONDS * 1000)
+        )
+        self._connection.query(f"SET {setting}={limit}".encode())
+        try:
+            return self._rows(statement, values)
+        finally:
+            self._connection.query(f"SET {setting}=0".encode())
 
     def _check_key(self, query: Query) -> None:
         self._learn(query)
@@ -136,43 +182,32 @@ class MySQLReader:
                 raise null_key(", ".join(column.name for column in nullable))
 
     def _estimate(self, base: str, values: sql.Values) -> tuple[int, bool]:
-        [[text]] = self._rows(f"SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted", values)
-        if (rows := int(text)) <= COUNT_LIMIT:
-            return rows, True
-        try:
+        rows = 0
+        with _none_of(TOO_SLOW):
+            counted = f"SELECT COUNT(*) FROM (SELECT 1 {base} LIMIT {COUNT_LIMIT + 1}) AS counted"
+            rows = int(self._quickly(counted, values)[0][0])
+            if rows <= COUNT_LIMIT:
+                return rows, True
+        with _none_of(UNEXPLAINED):
             result = self._query(f"EXPLAIN SELECT 1 {base}", values, stream=False)
-        except MySQLdb.Error as error:
-            if error.args[0] not in UNEXPLAINED:
-                raise
-            return rows, False
-        names = [field[0].lower() for field in result.describe()]
-        plan = result.fetch_row(0, 0)
-        return max(rows, int(plan[0][names.index("rows")] or 0)), False
-
-    def _edge(self, query: Query, base: str, values: sql.Values, edge: str) -> Row | None:
-        """The key of the first (MIN) or last (MAX) row, None without rows."""
-        names = [DIALECT.column(column) for column in query.key]
-        if len(names) == 1:
-            # Not ORDER BY ... LIMIT 1: with a time range, that may walk the whole primary key to find its first row.
-            statement = f"SELECT {edge}({names[0]}) {base}"
-        else:
-            order = sql.order(DIALECT, query, " DESC" if edge == "MAX" else "")
-            statement = f"SELECT {', '.join(names)} {base}{order} LIMIT 1"
-        found: list[Row] = self._rows(statement, values)
-        return found[0] if found and found[0][0] is not None else None
+            names = [field[0].lower() for field in result.describe()]
+            rows = max(rows, int(result.fetch_row(0, 0)[0][names.index("rows")] or 0))
+        return rows, False
 
     def typed(self, query: Query) -> tuple[Column, ...]:
         with _explained():
             self._learn(query)
-            return tuple(_typed(column, self._types[column.name]) for column in query.columns)
+            return tuple(
+                _typed(column, self._fields[column.name], self._flags[column.name]) for column in query.columns
+            )
 
     def _learn(self, query: Query) -> None:
-        names = list(dict.fromkeys(column.name for column in (*query.columns, *query.key)))
+        names = [column.name for column in query.read]
         quoted = ", ".join(DIALECT.column(Column(name)) for name in names)
         result = self._query(f"SELECT {quoted} FROM {sql.source(DIALECT, query)} LIMIT 0", [], stream=False)
-        self._types = {name: field[1] for name, field in zip(names, result.describe(), strict=True)}
+        self._fields = dict(zip(names, result.describe(), strict=True))
         self._flags = dict(zip(names, result.field_flags(), strict=True))
-        if wrong := [column for column in query.key if not _fits_key(column, self._types[column.name])]:
+        if wrong := [column for column in query.key if not _fits_key(column, self._fields[column.name][1])]:
             # A text compares as a number or the other way round, and in another order than the index has.
             raise ExportError(f"The key column {wrong[0].name} is declared as {wrong[0].type} but is of another type. An "
                               "operator has to correct the dataset.", permanent=True)  # fmt: skip
@@ -185,13 +220,13 @@ class MySQLReader:
         self._comment = comment
         with _explained():
             self._learn(query)
-            columns = (*query.columns, *query.key)
+            columns = query.read
             expressions = ", ".join(self._expression(column) for column in columns)
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
             result = self._query(statement, values, stream=True)
             self._streaming = True
-            floats = [index for index, column in enumerate(columns) if self._types[column.name] == FIELD_TYPE.FLOAT]
+            floats = [index for index, column in enumerate(columns) if self._fields[column.name][1] == FIELD_TYPE.FLOAT]
             size = _batch_rows(result)
             try:
                 while batch := _fetch(result, size):
@@ -202,7 +237,7 @@ class MySQLReader:
             self._streaming = False
 
     def _expression(self, column: Column) -> str:
-        return _EXPRESSIONS.get(self._types[column.name], "{0}").format(DIALECT.column(column))
+        return _EXPRESSIONS.get(self._fields[column.name][1], "{0}").format(DIALECT.column(column))
 
     def _rows(self, statement: str, values: sql.Values) -> Any:
         return self._query(statement, values, stream=False).fetch_row(0, 0)
@@ -286,15 +321,29 @@ def _fits_key(column: Column, server_type: int) -> bool:
         return server_type in _NUMBERS
     if column.type in MOMENT_TYPES:
         return server_type in _MOMENTS
-    return server_type not in _NUMBERS | _MOMENTS
+    return server_type not in _NUMBERS | _MOMENTS.keys()
 
 
-def _typed(column: Column, server_type: int) -> Column:
-    if server_type in _NUMBERS:
-        return column if column.type in NUMBER_TYPES | {"boolean"} else Column(column.name, "decimal", column.scale)
-    if server_type in _MOMENTS:
-        return column if column.type in MOMENT_TYPES else Column(column.name, "datetime")
-    return Column(column.name) if column.type in NUMBER_TYPES | MOMENT_TYPES | {"boolean"} else column
+def _typed(column: Column, field: Any, flags: int) -> Column:
+    """The column as the server has it: what was declared counts only where the server says less."""
+    kind, length, scale = field[1], field[3], field[5]
+    unsigned = bool(flags & FLAG.UNSIGNED)
+    padded = kind == FIELD_TYPE.YEAR or bool(flags & FLAG.ZEROFILL)
+    if kind in _BITS:
+        declared = column.type if column.type == "boolean" else "integer"
+        unsigned = unsigned or kind in (FIELD_TYPE.BIT, FIELD_TYPE.YEAR)
+        return replace(column, type=declared, bits=_BITS[kind], unsigned=unsigned, padded=padded, zone="")
+    if kind in _DECIMALS:
+        precision = length - (scale > 0) - (not unsigned)  # the length counts the point and the sign as well
+        return replace(column, type="decimal", precision=precision, scale=scale, padded=padded, zone="")
+    if kind in _FLOATS:
+        return replace(column, type="float", bits=_FLOATS[kind], padded=padded, zone="")
+    if kind in _MOMENTS:
+        # The session is in UTC, and so is what the server gives of a TIMESTAMP.
+        zone = "UTC" if kind == FIELD_TYPE.TIMESTAMP else column.zone
+        return replace(column, type=_MOMENTS[kind], zone=zone)
+    texts = {"text", "json", "binary"}
+    return replace(column, type=column.type if column.type in texts else "text", zone="")
 
 
 def _with_floats(row: Row, indexes: list[int]) -> Row:
@@ -315,6 +364,16 @@ def shortest_float(text: bytes | None) -> bytes | None:
         if struct.pack("f", float(short)) == packed:
             break
     return short.encode()
+
+
+@contextlib.contextmanager
+def _none_of(codes: set[int]) -> Iterator[None]:
+    """Ends the block at an error of these codes, and goes on behind it."""
+    try:
+        yield
+    except MySQLdb.Error as error:
+        if error.args[0] not in codes:
+            raise
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange,
 # Not the standard's double quotes: in them SQLite takes the name of a missing column for a text, and gives that.
 DIALECT = sql.Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
 BATCH_ROWS = 2000
+ENDS = ("MIN", "MAX")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOMENT = re.compile(rb"[-+0-9:. TZ]+")
 
@@ -50,26 +51,23 @@ class SQLiteReader:
                 return Plan((KeyRange(),), rows, True)
             if self._connection.execute(*sql.with_null_key(DIALECT, query)).fetchone():
                 raise null_key(", ".join(column.name for column in query.key))
-            last = self._edge(query, base, values, " DESC")
-            if last is None:
+            lead = query.key[0]
+            name = DIALECT.column(lead)
+            # Apart, and not MIN and MAX in one: SQLite takes the index for either alone, and reads everything for both.
+            edges = [self._connection.execute(f"SELECT {edge}({name}) {base}", values).fetchone()[0] for edge in ENDS]
+            if edges[0] is None:
                 return Plan((KeyRange(),), 0, True)
-            if len(query.key) > 1 or query.key[0].type != "integer":
-                return Plan((KeyRange(None, last),), rows, True)
-            first = self._edge(query, base, values, "") or last
-            return Plan(cut(int(first[0]), int(last[0]), -(-rows // rows_per_chunk)), rows, True)
-
-    def _edge(self, query: Query, base: str, values: sql.Values, direction: str) -> Any:
-        names = ", ".join(DIALECT.column(column) for column in query.key)
-        order = sql.order(DIALECT, query, direction)
-        found = self._connection.execute(f"SELECT {names} {base}{order} LIMIT 1", values).fetchone()
-        return key_of(query.key, _raw(query.key, found)) if found else None
+            first, last = key_of((lead, lead), _raw((lead, lead), edges))
+            if lead.type != "integer":
+                return Plan((KeyRange(None, (last,)),), rows, True)
+            return Plan(cut(int(first), int(last), -(-rows // rows_per_chunk)), rows, True)
 
     def typed(self, query: Query) -> tuple[Column, ...]:
         return query.columns
 
     def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
         with _explained():
-            columns = (*query.columns, *query.key)
+            columns = query.read
             names = ", ".join(DIALECT.column(column) for column in columns)
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {names} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
