@@ -1,7 +1,7 @@
 PY = .venv/bin/python
 export PORT
 
-.PHONY: run test lint format
+.PHONY: run test lint format bench
 
 run: ## Sets up what is missing, starts everything on this machine, makes a first export
 	@scripts/setup
@@ -25,3 +25,7 @@ format: ## Formats the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 	.venv/bin/djlint templates --reformat --quiet
+
+bench: ## Measures the engine beside other tools (SCALE=1 is 6 million rows), writes bench/RESULTS.md
+	@bench/setup
+	@$(PY) -m bench --scale $(or $(SCALE),1) --rounds $(or $(ROUNDS),3)

@@ -226,9 +226,9 @@ def _key(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:
 
 def _time_zone(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMessage]:
     column = table.column(dataset.time_column)
-    if column and column.utc and dataset.time_zone != "UTC":
+    if column and column.utc and dataset.stored_zone != "UTC":
         yield Error(
-            f"{where}: {column.name} is a TIMESTAMP, which is read in UTC, but time_zone is {dataset.time_zone}: every "
+            f"{where}: {column.name} is a TIMESTAMP, which is read in UTC, but time_zone is {dataset.stored_zone}: every "
             "range would be shifted.",
             hint='Write time_zone = "UTC".',
             id="exportapp.E028",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,11 @@ class DatasetColumn:
     filterable: bool = True
     choices: tuple[str, ...] = ()
     scale: int | None = None
+    zone: str = ""
 
     @property
     def spec(self) -> specs.Column:
-        return specs.Column(self.name, self.type, self.scale)
+        return specs.Column(self.name, self.type, self.scale, self.label, self.zone)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Dataset:
     query: str = ""
     key: tuple[str, ...] = ()
     time_column: str = ""
-    time_zone: str = "UTC"
+    time_zone: str = ""
     groups: tuple[str, ...] = ()
     max_rows: int = 0
     max_days: int = 0
@@ -110,9 +111,9 @@ class Dataset:
         return column is not None and column.type == "date"
 
     @property
-    def times(self) -> str:
-        """In which zone the times of a file are, as a person reads it."""
-        return f"as stored ({self.time_label}: {self.time_zone})" if self.time_column else "as stored"
+    def stored_zone(self) -> str:
+        """The zone that ranges of time are compared in."""
+        return self.time_zone or "UTC"
 
     @property
     def relation(self) -> str:
@@ -228,6 +229,8 @@ def _dataset(name: str, table: Any, sources: dict[str, Source]) -> Dataset:
     if not isinstance(declared, list):
         raise DatasetError(where, "columns is not a list", f"Write each one below a line [[{where}.columns]].")
     columns = tuple(_column(f"{where}.columns[{index}]", item) for index, item in enumerate(declared))
+    zone, timed = table.get("time_zone", ""), table.get("time_column", "")
+    columns = tuple(replace(one, zone=zone) if one.name == timed and not one.zone else one for one in columns)
     rule = table.pop("row_rule", None)
     rule = _fill(f"{where}.row_rule", RowRule, _table(f"{where}.row_rule", rule)) if rule is not None else None
     dataset: Dataset = _fill(where, Dataset, table, name=name, columns=columns, row_rule=rule)
@@ -267,10 +270,9 @@ def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
     time_column = dataset.column(dataset.time_column)
     if time_column and time_column.type not in ("date", "datetime"):
         raise DatasetError(where, f"the time column {time_column.name} is no date or datetime", "Correct its type.")
-    if dataset.time_zone not in available_timezones():
-        raise DatasetError(
-            where, f"time_zone {dataset.time_zone!r} does not exist", 'Write, for example, "Europe/Berlin".'
-        )
+    for zone in (dataset.time_zone, *(column.zone for column in dataset.columns)):
+        if zone and zone not in available_timezones():
+            raise DatasetError(where, f"the zone {zone!r} does not exist", 'Write, for example, "Europe/Berlin".')
     if dataset.row_rule and dataset.row_rule.column not in names:
         raise DatasetError(
             where, f"row_rule names the unknown column {dataset.row_rule.column!r}", "Declare the column."

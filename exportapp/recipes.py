@@ -16,7 +16,8 @@ from exportapp.datasets import Dataset, DatasetColumn, rule_values
 from exportapp.engine import specs
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
-from exportapp.engine.specs import Condition, Query, Recipe, RecipeFilter
+from exportapp.engine.encoders.delimited import DELIMITERS, NULLS
+from exportapp.engine.specs import Condition, FileOptions, Query, Recipe, RecipeFilter
 
 Conditions = Callable[[specs.Column, tuple[str, ...]], tuple[Condition, ...]]
 Problems = dict[str, str]  # field -> sentence; the filter in row 2 is "filters.2"
@@ -93,13 +94,47 @@ def problems(recipe: Recipe, dataset: Dataset) -> Problems:
         found["columns"] = "A column is named twice."
     if recipe.format not in FORMATS:
         found["format"] = "Choose one of the formats."
-    if recipe.compression not in COMPRESSIONS:
-        found["compression"] = "Choose one of the compressions."
+    if sentence := _compression_problem(recipe):
+        found["compression"] = sentence
+    found |= _option_problems(recipe)
     found |= _range_problems(recipe, dataset)
     for number, item in enumerate(recipe.filters):
         if sentence := _filter_problem(item, dataset):
             found[f"filters.{number}"] = sentence
     return found
+
+
+def _compression_problem(recipe: Recipe) -> str:
+    form = FORMATS.get(recipe.format)
+    if recipe.compression not in COMPRESSIONS:
+        return "Choose one of the compressions."
+    if form and recipe.compression not in form.compressions:
+        return f"{form.label} files are compressed in themselves: choose no other compression."
+    return ""
+
+
+def _option_problems(recipe: Recipe) -> Problems:
+    form, options = FORMATS.get(recipe.format), recipe.options
+    most = form.max_columns if form else None
+    if form and most and len(recipe.columns) > most:
+        return {"columns": f"{form.label} files hold at most {most:,} columns. Choose fewer, or another format."}
+    known = options.header in HEADERS and options.delimiter in DELIMITERS and options.null in NULLS
+    if not known or recipe.consistency not in CONSISTENCIES:
+        return {"options": "Choose among the options that are offered."}
+    return {}
+
+
+HEADERS = {"labels": "Names that people read", "names": "Names as the database has them"}
+CONSISTENCIES = {
+    "chunked": "In parts: each row as of its part's reading, and a part that fails is read again by itself",
+    "snapshot": "At once: all rows as of one moment; whatever interrupts it, it starts again",
+}
+
+
+def heeded(format: str, options: FileOptions) -> FileOptions:
+    """The options without those that a format does not know, so that a recipe says nothing that is not so."""
+    known = FORMATS[format].options if format in FORMATS else frozenset()
+    return FileOptions(**{name: value for name, value in specs.to_json(options).items() if name in known})
 
 
 def query_for(recipe: Recipe, dataset: Dataset, person: User) -> Query:
@@ -188,7 +223,7 @@ def _existing(local: datetime, zone: str, dataset: Dataset) -> datetime:
     aware = local.replace(tzinfo=ZoneInfo(zone))
     try:
         back = aware.astimezone(ZoneInfo("UTC")).astimezone(ZoneInfo(zone))
-        aware.astimezone(ZoneInfo(dataset.time_zone))
+        aware.astimezone(ZoneInfo(dataset.stored_zone))
     except OverflowError:
         raise ValueError(f"{local.date()} is out of reach.") from None
     if back.replace(tzinfo=None) != local:
@@ -211,7 +246,7 @@ def _stored(text: str, zone: str, dataset: Dataset) -> str:
     local = moment(text)
     if dataset.time_is_day:
         return local.date().isoformat()
-    return _written(local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.time_zone)))
+    return _written(local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.stored_zone)))
 
 
 def _written(at: datetime) -> str:

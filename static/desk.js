@@ -73,5 +73,22 @@ document.addEventListener("change", (event) => {
 const zone = document.querySelector("[data-guess-zone]");
 if (zone) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone || zone.value;
 
+// Choices that a format has not are not offered for it. What stays ticked there is left out of the recipe.
+function fitFormat() {
+  const format = document.querySelector("input[name=format]:checked");
+  document.querySelectorAll("[data-formats]").forEach((place) => {
+    const fits = !format || place.dataset.formats.split(" ").includes(format.value);
+    if (place.matches("input[name=compression]")) {
+      place.disabled = !fits;
+      place.closest("label").hidden = !fits;
+      if (!fits && place.checked) document.querySelector("input[name=compression][value=none]").checked = true;
+    } else {
+      place.hidden = !fits;
+    }
+  });
+}
+document.querySelectorAll("input[name=format]").forEach((input) => input.addEventListener("change", fitFormat));
+fitFormat();
+
 const wrong = document.getElementById("problems");
 if (wrong) wrong.focus();

@@ -88,7 +88,7 @@ MISTAKES = [
     ('time_column = "at"', 'time_column = "note"', "datasets.orders", "the time column note is no date or datetime",
      "Correct its type."),
     ('time_column = "at"', 'time_column = "at"\ntime_zone = "Mars/Olympus"', "datasets.orders",
-     "time_zone 'Mars/Olympus' does not exist", 'Write, for example, "Europe/Berlin".'),
+     "the zone 'Mars/Olympus' does not exist", 'Write, for example, "Europe/Berlin".'),
     ('time_column = "at"', 'row_rule = { column = "country", attribute = "country" }', "datasets.orders",
      "row_rule names the unknown column 'country'", "Declare the column."),
     ('time_column = "at"', 'row_rule = "country"', "datasets.orders.row_rule", "is not a table",
@@ -102,7 +102,7 @@ MISTAKES = [
     ('{ name = "note" }', '{ name = "note", type = "varchar" }', "datasets.orders.columns[2]",
      "type 'varchar' does not exist", f"It may be: {', '.join(sorted(COLUMN_TYPES))}."),
     ('{ name = "note" }', '{ name = "note", kind = "text" }', "datasets.orders.columns[2]", "knows no 'kind'",
-     "It may have: choices, description, filterable, label, name, scale, selected, type."),
+     "It may have: choices, description, filterable, label, name, scale, selected, type, zone."),
     ('{ name = "note" }', '{ name = "note", selected = "no" }', "datasets.orders.columns[2]",
      "selected is of the wrong type", "It is to be true or false."),
     ('{ name = "note" }', '{ name = 7 }', "datasets.orders.columns[2]", "name is of the wrong type",
@@ -149,11 +149,11 @@ def test_no_source_need_be_reached_to_read_the_file() -> None:
 
 def test_what_is_left_out_has_sensible_values() -> None:
     orders = parsed(GOOD).datasets["orders"]
-    assert (orders.label, orders.row, orders.time_zone, orders.keep_days) == ("Orders", "row", "UTC", 7)
+    assert (orders.label, orders.row, orders.stored_zone, orders.keep_days) == ("Orders", "row", "UTC", 7)
     assert (orders.groups, orders.max_rows, orders.max_days, orders.row_rule) == ((), 0, 0, None)
     assert orders.column("at") == DatasetColumn("at", "At", "datetime")
     assert orders.column("nothing") is None
-    assert orders.key_columns == (Column("id", "integer"),)
+    assert orders.key_columns == (Column("id", "integer", label="Id"),)
     assert (orders.time_label, orders.time_is_day, orders.relation) == ("At", False, "orders")
     assert parsed(GOOD).sources["shop"] == Source("shop", "shop", "SOURCE_SHOP_URL", "", 8)
 

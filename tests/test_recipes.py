@@ -173,7 +173,8 @@ def conditions(dataset: Dataset = ORDERS, person: User = NOBODY, **more: Any) ->
 
 def test_query_has_the_chosen_columns_in_their_order_and_the_datasets_key() -> None:
     query = query_for(recipe(columns=("text", "id")), ORDERS, NOBODY)
-    assert query == Query("orders", False, (Column("text"), Column("id", "integer")), (Column("id", "integer"),), ())
+    text, number = Column("text", label="Text"), Column("id", "integer", label="Number")
+    assert query == Query("orders", False, (text, number), (number,), ())
     declared = replace(ORDERS, table="", query="SELECT 1 AS id")
     assert query_for(recipe(), declared, NOBODY).is_query
 
@@ -397,5 +398,5 @@ def test_conditions_are_all_to_hold() -> None:
         ("text", "not_empty", ()),
     ]
     assert query_for(recipe(filters=filters), ORDERS, NOBODY).conditions[0] == Condition(
-        Column("text"), "contains", ("a",)
+        Column("text", label="Text"), "contains", ("a",)
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 
-from exportapp import datasets, lifecycle, notifications, storage
+from exportapp import datasets, lifecycle, notifications, receipts, storage
 from exportapp.celery import draining
 from exportapp.engine.assemble import join_pieces
+from exportapp.engine.encoders import FORMATS
 from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
 from exportapp.engine.readers import open_reader
-from exportapp.engine.specs import ChunkSpec, FileResult, PieceResult, from_json, to_json
+from exportapp.engine.specs import ChunkSpec, FileResult, KeyRange, PieceResult, Recipe, from_json
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
 from worker.heart import Pulse
 from worker.runners import run_here
@@ -23,7 +25,14 @@ def plan(step: Step, pulse: Pulse) -> None:
     with open_reader(datasets.source_url(step.export)) as reader:
         pulse.reading(reader)
         made = reader.plan(step.export.query, settings.CHUNK_ROWS, _comment(step))
+    if _whole(step.export.recipe):
+        made = replace(made, ranges=(KeyRange(),))
     lifecycle.finish_plan(step, made)
+
+
+def _whole(recipe: Recipe) -> bool:
+    """Whether one statement is to read all rows."""
+    return recipe.consistency == "snapshot" or not FORMATS[recipe.format].joins
 
 
 def chunk(step: Step, pulse: Pulse) -> None:
@@ -45,6 +54,9 @@ def chunk(step: Step, pulse: Pulse) -> None:
         first=step.position == 0,
         comment=_comment(step),
         seconds=settings.CHUNK_SECONDS,
+        options=recipe.options,
+        zone=recipe.zone,
+        whole=_whole(recipe),
     )
     piece = run_here(
         spec,
@@ -94,25 +106,10 @@ def _comment(step: Step) -> str:
 
 
 def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:
-    """What the file says of itself; byte ranges are of the finished file."""
-    parts, offset = [], 0
-    for piece in pieces:
-        parts.append({"from": offset, "bytes": piece.bytes, "rows": piece.rows, "sha256": piece.sha256})
-        offset += piece.bytes
-    recipe = export.recipe
-    return {
-        "export": str(export.pk),
-        "rows": file.rows,
-        "bytes": file.bytes,
-        "sha256": file.sha256,
-        "recipe": to_json(recipe),
-        "read_from": export.started_at.isoformat() if export.started_at else "",
-        "read_until": max(done.finished_at for done in chunks if done.finished_at).isoformat(),
-        "consistency": "one statement" if len(pieces) == 1 else "each part as of its own reading",
-        "zone_of_range": recipe.zone,
-        "times": datasets.thaw(export.definition).times,
-        "parts": parts,
-    }
+    began = export.started_at.isoformat() if export.started_at else ""
+    ended = max(done.finished_at for done in chunks if done.finished_at).isoformat()
+    made = receipts.receipt(export.recipe, pieces, file, read_from=began, read_until=ended)
+    return {"export": str(export.pk), **made}
 
 
 STEPS: dict[str, Callable[[Step, Pulse], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
@@ -14,6 +15,8 @@ from exportapp.engine.readers.base import Reader
 from exportapp.engine.sinks.base import Sink, Store
 from exportapp.engine.specs import ChunkSpec, PieceResult, Row
 from exportapp.engine.zones import in_zone
+
+LARGE_BLOCK = 4 << 20  # bytes; of larger ones no second is made before the first is gone
 
 
 def write_piece(
@@ -27,14 +30,14 @@ def write_piece(
     """Writes the piece `spec.name` and says what is in it.
 
     Ends early when `spec.seconds` are over or `stopping()` says so: with a key the rest is left for a remainder
-    (`last_key`), from the next change of key on; without one, `stopping` raises Interrupted and time alone ends
-    nothing. `progress(rows, bytes)` is called after each batch and may raise to give up. Whatever is raised, nothing
-    stays under the name.
+    (`last_key`), from the next change of key on; without one, or where the piece is to be whole, `stopping` raises
+    Interrupted and time alone ends nothing. `progress(rows, bytes)` is called after each batch and at the end, and may
+    raise to give up. Whatever is raised, nothing stays under the name.
     """
     columns, move = in_zone(reader.typed(spec.query), spec.zone)
     form = FORMATS[spec.format]
     encoder = form.encoder(columns, spec.options)
-    resumable = bool(spec.query.key) and form.joins
+    resumable = bool(spec.query.key) and form.joins and not spec.whole
     places = spec.query.key_places
     writer = _Writer(store.create(spec.name), spec.compression)
     try:
@@ -58,7 +61,10 @@ def write_piece(
             if ending and not resumable:
                 raise Interrupted
         writer.write(encoder.finish())
-        return PieceResult(spec.name, rows, *writer.finish(), last_key)
+        zoned = tuple(column.name for column in columns if move and column.type == "datetime" and column.zone)
+        size, digest = writer.finish()
+        progress(rows, size)
+        return PieceResult(spec.name, rows, size, digest, last_key, zoned)
     except BaseException:
         writer.abort()
         raise
@@ -79,16 +85,34 @@ def _first_change(batch: list[Row], before: Row, places: tuple[int, ...]) -> int
 
 
 class _Writer:
-    """Compresses into a sink, counting and hashing what arrives there."""
+    """Compresses into a sink, counting and hashing what arrives there.
+
+    In a thread of its own, one block behind: zlib, hashlib, files and sockets all let other threads run meanwhile.
+    """
 
     def __init__(self, sink: Sink, compression: str) -> None:
         self._sink = sink
         self._compressor = COMPRESSIONS[compression].open()
         self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._pending: Future[None] | None = None
         self.bytes = 0
 
     def write(self, data: bytes) -> None:
-        self._store(self._compressor.compress(data) if data else b"")
+        """Hands a block over; what went wrong with the one before is raised here."""
+        self._wait()
+        if len(data) > LARGE_BLOCK:
+            self._pass_on(data)
+        elif data:
+            self._pending = self._thread.submit(self._pass_on, data)
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def _pass_on(self, data: bytes) -> None:
+        self._store(self._compressor.compress(data))
 
     def _store(self, data: bytes) -> None:
         if data:
@@ -97,9 +121,12 @@ class _Writer:
             self._sink.write(data)
 
     def finish(self) -> tuple[int, str]:
+        self._wait()
+        self._thread.shutdown()
         self._store(self._compressor.finish())
         self._sink.finish()
         return self.bytes, self._hash.hexdigest()
 
     def abort(self) -> None:
+        self._thread.shutdown()
         self._sink.abort()

@@ -123,7 +123,8 @@ class FileOptions:
 class ChunkSpec:
     """One piece of work for the engine. `comment` marks its queries, so that they can be found on the server.
 
-    `first` says that the piece opens its file. Times whose zone is known are written in `zone`; '' leaves them.
+    `first` says that the piece opens its file, `whole` that it must not end early. Times whose zone is known are written
+    in `zone`; '' leaves them as they are.
     """
 
     query: Query
@@ -136,17 +137,22 @@ class ChunkSpec:
     seconds: float
     options: FileOptions = FileOptions()
     zone: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class PieceResult:
-    """The immutable file that a chunk wrote. `last_key` is set when rows of the range were left for a remainder."""
+    """The immutable file that a chunk wrote. `last_key` is set when rows of the range were left for a remainder.
+
+    `zoned` names the columns whose times were written in the zone of the spec.
+    """
 
     name: str
     rows: int
     bytes: int
     sha256: str
     last_key: Key | None = None
+    zoned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

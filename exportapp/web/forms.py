@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
@@ -16,10 +16,11 @@ from exportapp import recipes
 from exportapp.datasets import Dataset
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
-from exportapp.engine.specs import Recipe, RecipeFilter
+from exportapp.engine.encoders.delimited import DELIMITERS, NULLS
+from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter
 
 _ANCHORS = {"start": "id_start", "end": "id_end", "zone": "id_zone", "columns": "columns", "format": "formats",
-            "compression": "formats"}  # fmt: skip
+            "compression": "formats", "options": "options"}  # fmt: skip
 
 
 @dataclass
@@ -55,11 +56,22 @@ class ExportForm(forms.Form):
     end = forms.CharField(required=False, label="Until, not included")
     zone = forms.CharField(required=False, label="Time zone")
     notify = forms.BooleanField(required=False, label="Mail me when it is ready")
+    header = forms.ChoiceField(required=False, label="First row", choices=list(recipes.HEADERS.items()))
+    delimiter = forms.ChoiceField(required=False, label="Between the values", choices=list(DELIMITERS.items()))
+    null = forms.ChoiceField(required=False, label="For missing values", choices=list(NULLS.items()))
+    bom = forms.BooleanField(required=False, label="With a byte order mark, for older Excel")
+    exact = forms.BooleanField(
+        required=False, label="Machine exact: leave texts that look like formulas as they are. Not for spreadsheets"
+    )
+    consistency = forms.ChoiceField(
+        required=False, label="Reading", choices=list(recipes.CONSISTENCIES.items()), widget=forms.RadioSelect
+    )
 
     recipe: Recipe
 
     def __init__(self, dataset: Dataset, data: QueryDict | None = None, recipe: Recipe | None = None) -> None:
-        super().__init__(data, initial={"token": uuid.uuid4().hex, "notify": True, **_first_range(dataset)})
+        defaults = {"consistency": "chunked", **asdict(FileOptions())}
+        super().__init__(data, initial={"token": uuid.uuid4().hex, "notify": True, **defaults, **_first_range(dataset)})
         self.dataset = dataset
         self.problems: recipes.Problems = {}  # by field, also for those that are no Django fields
         self.columns = [column.name for column in dataset.columns if column.selected]
@@ -75,7 +87,8 @@ class ExportForm(forms.Form):
             self.filter_rows.append(FilterRow())
 
     def _fill(self, recipe: Recipe) -> None:
-        self.initial.update(start=recipe.start, end=recipe.end, zone=recipe.zone)
+        self.initial.update(start=recipe.start, end=recipe.end, zone=recipe.zone, consistency=recipe.consistency)
+        self.initial.update(asdict(recipe.options))
         self.columns, self.format, self.compression = list(recipe.columns), recipe.format, recipe.compression
         for item in recipe.filters:
             low, high = (*item.values, "", "")[:2] if item.op == "between" else (", ".join(item.values), "")
@@ -93,6 +106,8 @@ class ExportForm(forms.Form):
             end=cleaned.get("end", ""),
             zone=cleaned.get("zone") or "UTC",
             filters=tuple(RecipeFilter(row.column, row.op, row.values) for row in used),
+            options=recipes.heeded(self.format, self._options(cleaned)),
+            consistency=cleaned.get("consistency") or "chunked",
         )
         for field, sentence in recipes.problems(self.recipe, self.dataset).items():
             if field.startswith("filters."):
@@ -105,6 +120,19 @@ class ExportForm(forms.Form):
             self.add_error(field if field in self.fields else None, sentence)
             self.problems[field] = sentence
         return cleaned
+
+    @staticmethod
+    def _options(cleaned: dict[str, Any]) -> FileOptions:
+        """The options that were chosen; a field that the page did not send is at its default."""
+        chosen = {name: cleaned[name] for name in asdict(FileOptions()) if cleaned.get(name)}
+        return FileOptions(**chosen)
+
+    def option_fields(self) -> list[dict[str, Any]]:
+        """The fields of FileOptions, with the formats that heed each."""
+        return [
+            {"field": self[name], "formats": [key for key, entry in FORMATS.items() if name in entry.options]}
+            for name in asdict(FileOptions())
+        ]
 
     def told(self) -> list[tuple[str, str]]:
         """Every mistake, as the id of what it is about ('' for the form itself) and its sentence."""
@@ -127,7 +155,15 @@ class ExportForm(forms.Form):
         return [{"key": key, "entry": entry, "chosen": key == self.format} for key, entry in FORMATS.items()]
 
     def compression_choices(self) -> list[dict[str, Any]]:
-        return [{"key": key, "entry": entry, "chosen": key == self.compression} for key, entry in COMPRESSIONS.items()]
+        return [
+            {
+                "key": key,
+                "entry": entry,
+                "chosen": key == self.compression,
+                "formats": [name for name, form in FORMATS.items() if key in form.compressions],
+            }
+            for key, entry in COMPRESSIONS.items()
+        ]
 
     def default_name(self) -> str:
         """What the file is called when the person gives no name."""
@@ -151,7 +187,7 @@ def _first_range(dataset: Dataset) -> dict[str, str]:
     end = timezone.now().replace(day=1)
     start = (end - timedelta(days=1)).replace(day=1)
     pattern = "%Y-%m-%d" if dataset.time_is_day else "%Y-%m-%d 00:00"
-    return {"start": start.strftime(pattern), "end": end.strftime(pattern), "zone": dataset.time_zone}
+    return {"start": start.strftime(pattern), "end": end.strftime(pattern), "zone": dataset.stored_zone}
 
 
 def presets(today: datetime) -> list[tuple[str, str, str]]:

@@ -207,12 +207,29 @@ def test_a_value_that_the_format_cannot_hold_ends_the_piece() -> None:
 
 def test_progress_is_told_after_each_batch() -> None:
     told: list[tuple[int, int]] = []
-    write_piece(chunk(), ListReader(ROWS), MemoryStore(), progress=lambda rows, size: told.append((rows, size)))
-    assert told == [(2, 12), (4, 24), (6, 36), (7, 42)]
+    piece = write_piece(chunk(), ListReader(ROWS), MemoryStore(), progress=lambda rows, size: told.append((rows, size)))
+    assert [rows for rows, _ in told] == [2, 4, 6, 7, 7]
+    sizes = [size for _, size in told]  # of what has reached the store by then: a block may still be on its way there
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == piece.bytes
+
+
+def test_what_goes_wrong_in_the_store_ends_the_piece_at_the_next_block() -> None:
+    class FullSink(MemorySink):
+        def write(self, data: bytes) -> None:
+            raise ExportError("The disk is full.")
+
+    store = MemoryStore()
+    store.create = lambda name: FullSink(store.files, name)  # type: ignore[method-assign]
+    told: list[int] = []
+    with pytest.raises(ExportError, match="disk is full"):
+        write_piece(chunk(), ListReader(ROWS), store, progress=lambda rows, size: told.append(rows))
+    assert told == [2]
+    assert not store.files
 
 
 def test_a_batch_is_written_before_the_next_is_read() -> None:
     events: list[str] = []
     reader = ListReader(ROWS, 3, then=lambda: events.append("read"))
     write_piece(chunk(), reader, MemoryStore(), progress=lambda rows, size: events.append(f"wrote {rows}"))
-    assert events == ["wrote 3", "read", "wrote 6", "read", "wrote 7"]
+    assert events == ["wrote 3", "read", "wrote 6", "read", "wrote 7", "wrote 7"]

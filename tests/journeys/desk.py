@@ -85,6 +85,16 @@ class Desk:
         )
         self.manage("shell", "-v0", "-c", code)
 
+    def request(self, dataset: str, owner: str) -> str:
+        """Asks for all columns and rows of a dataset; gives the export's id."""
+        code = (
+            "from django.contrib.auth.models import User; from exportapp import datasets, lifecycle; "
+            f"from exportapp.engine.specs import Recipe; dataset = datasets.catalogue().datasets[{dataset!r}]; "
+            f"recipe = Recipe({dataset!r}, tuple(column.name for column in dataset.columns)); "
+            f"print(lifecycle.request(User.objects.get(username={owner!r}), dataset, recipe, request_key='1').pk)"
+        )
+        return self.manage("shell", "-v0", "-c", code).strip()
+
     @property
     def address(self) -> str:
         return self.env["EXPORTAPP_BASE_URL"]

@@ -94,7 +94,7 @@ def fetched(page: Page, name: str, folder: Path) -> bytes:
 def expected(desk: Quickstart) -> bytes:
     rows = desk.rows(CSV_BY_SQL)
     assert len(rows) > 10
-    return "".join(row + "\r\n" for row in ['"id","status","total","comment"', *rows]).encode()
+    return "".join(row + "\r\n" for row in ['"Order number","Status","Total","Comment"', *rows]).encode()
 
 
 def test_person_watches_the_export_move_without_a_reload_and_gets_the_file(

@@ -19,7 +19,7 @@ COLUMNS = ["id", "placed_at", "status", "total", "comment", "is_gift"]
 
 # SQLite's own printf and json_quote write the rows, so that nothing of ours is compared with itself.
 LINES_BY_SQL = """
-SELECT '{"id":' || id || ',"placed_at":' || json_quote(placed_at) || ',"status":' || json_quote(status)
+SELECT '{"id":' || id || ',"placed_at":' || json_quote(placed_at || '+00:00') || ',"status":' || json_quote(status)
     || ',"total":' || printf('%.2f', total)
     || ',"comment":' || ifnull(json_quote(comment), 'null') || ',"is_gift":' || iif(is_gift, 'true', 'false') || '}'
 FROM orders WHERE placed_at >= '2025-01-01 00:00:00' AND placed_at < '2026-01-01 00:00:00' AND total >= 100
@@ -44,7 +44,7 @@ def signs(desk: Quickstart) -> list[str]:
 def test_newcomer_is_told_all_that_is_needed_and_a_first_file_is_there(desk: Quickstart) -> None:
     assert sorted(desk.passwords) == ["alice", "bob", "operator"]
     assert len(set(desk.passwords.values())) == 3
-    assert desk.file.read_bytes().startswith(b'"id","placed_at"')
+    assert desk.file.read_bytes().startswith(b'"Order number","Placed at"')
     assert desk.rows("SELECT COUNT(*) FROM orders") == [ORDERS]
     assert f"{ORDERS:,} of {ORDERS:,} rows" in desk.told
     assert oct((desk.var / "demo-users.txt").stat().st_mode)[-3:] == "600"
@@ -64,7 +64,7 @@ def test_first_export_is_among_alice_s(desk: Quickstart) -> None:
              "filter_column": "total", "filter_op": "between", "filter_low": "100", "filter_high": ""},
             LINES_BY_SQL, "", "\n",
         ),
-        ("products", {"columns": ["id", "name"]}, CSV_BY_SQL, '"id","name"\r\n', "\r\n"),
+        ("products", {"columns": ["id", "name"]}, CSV_BY_SQL, '"Product number","Name"\r\n', "\r\n"),
     ],
     ids=["json lines", "csv"],
 )  # fmt: skip

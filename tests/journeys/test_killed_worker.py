@@ -53,7 +53,7 @@ def reading(mariadb: MariaDB, rabbitmq: RabbitMQ) -> Iterator[tuple[Desk, str, s
         mariadb.sql(TABLE, desk.source)
         desk.manage("migrate", "-v0")
         desk.add_user("alice")
-        export = desk.manage("run_export", "notes", "--user", "alice", "--no-wait").strip()
+        export = desk.request("notes", "alice")
         desk.start_dispatcher()
         desk.start_worker()
         [[worker]] = wait_until(lambda: desk.ask(RUNNING), 60, "a chunk that has read its first rows")
@@ -75,7 +75,7 @@ def test_worker_that_is_asked_to_end_lets_go_of_a_query_that_has_given_no_row_ye
     with Desk(mariadb, rabbitmq, SLOW) as desk:
         desk.manage("migrate", "-v0")
         desk.add_user("alice")
-        desk.manage("run_export", "slow", "--user", "alice", "--no-wait")
+        desk.request("slow", "alice")
         desk.start_dispatcher()
         desk.start_worker()
         wait_until(lambda: queries_on(mariadb), 60, "the query")
@@ -92,7 +92,7 @@ def queries_on(mariadb: MariaDB) -> str:
 def assert_whole(desk: Desk, export: str) -> None:
     [[state]] = wait_until(lambda: desk.ask(ENDED), 120, "the end of the export")
     assert state == "ready"
-    expected = '"id","note","price","at"\r\n' + desk.mariadb.sql(CSV_BY_SQL, desk.source)
+    expected = '"Id","Note","Price","At"\r\n' + desk.mariadb.sql(CSV_BY_SQL, desk.source)
     assert desk.file(export) == expected.encode()
 
 

@@ -28,6 +28,9 @@ LINE_COLUMNS = ["order_id", "line_no", "placed_at", "quantity", "unit_price", "n
 # Winter time at its start and summer time at its end: the borders are at 23:00 and at 22:00 of the day before in UTC.
 RANGE = {"start": "2024-12-15", "end": "2026-07-01 00:00", "zone": "Europe/Berlin"}
 STORED = "placed_at >= '2024-12-14 23:00:00' AND placed_at < '2026-06-30 22:00:00'"
+SUMMER = """(placed_at >= '2025-03-30 01:00:00' AND placed_at < '2025-10-26 01:00:00'
+    OR placed_at >= '2026-03-29 01:00:00' AND placed_at < '2026-10-25 01:00:00')"""
+IN_BERLIN = f"""IF({SUMMER}, CONCAT(placed_at + INTERVAL 2 HOUR, '+02:00'), CONCAT(placed_at + INTERVAL 1 HOUR, '+01:00'))"""
 
 
 def csv_by_sql(columns: list[str], where: str) -> str:
@@ -35,7 +38,7 @@ def csv_by_sql(columns: list[str], where: str) -> str:
 
     def field(name: str) -> str:
         quoted = f"""CONCAT('"', REPLACE({name}, '"', '""'), '"')"""
-        return f"IFNULL({quoted if name in TEXTS else name}, '')"
+        return f"IFNULL({quoted if name in TEXTS else IN_BERLIN if name == 'placed_at' else name}, '')"
 
     fields = ", ',', ".join(map(field, columns))
     return f"SELECT CONCAT({fields}, '\\r') FROM orders WHERE {where} ORDER BY id"
@@ -45,6 +48,7 @@ def json_by_sql(columns: list[str], where: str) -> str:
     """A statement that writes JSON objects. Texts are escaped by the server, numbers are as it prints them."""
     numbers = {"order_id", "line_no", "quantity", "unit_price"}
     values = {name: name if name in numbers else f"JSON_QUOTE({name})" for name in columns}
+    values["placed_at"] = f"JSON_QUOTE({IN_BERLIN})"
     fields = ", ',', ".join(f"""'"{name}":', IFNULL({value}, 'null')""" for name, value in values.items())
     return f"SELECT CONCAT('{{', {fields}, '}}') FROM order_lines WHERE {where} ORDER BY order_id, line_no"
 
@@ -96,7 +100,7 @@ def test_what_the_mail_leads_to_is_what_the_table_holds(
         alice, bob = Visitor(desk.address), Visitor(desk.address)
         alice.sign_in("alice", "alice-password")
         bob.sign_in("bob", "bob-password")
-        orders = alice.ask("orders", **RANGE, columns=ORDER_COLUMNS, format="csv", name="My orders",
+        orders = alice.ask("orders", **RANGE, columns=ORDER_COLUMNS, format="csv", header="names", exact="on", name="My orders",
                            filter_column="status", filter_op="in", filter_low="delivered, refunded")  # fmt: skip
         lines = alice.ask(
             "order_lines", **RANGE, columns=LINE_COLUMNS, format="jsonl", compression="gzip", name="Their lines"

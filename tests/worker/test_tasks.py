@@ -50,7 +50,7 @@ def states(export: Export) -> list[tuple[str, str]]:
     return list(export.steps.order_by("pk").values_list("kind", "state"))
 
 
-CSV = '"id","placed_at"\r\n' + "".join(f"{2 * day},2026-01-{day:02d} 10:00:00\r\n" for day in range(1, 26))
+CSV = '"Id","Placed at"\r\n' + "".join(f"{2 * day},2026-01-{day:02d} 10:00:00\r\n" for day in range(1, 26))
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_export_without_rows_is_a_file_with_a_header(alice: User) -> None:
     work()
     export.refresh_from_db()
     assert (export.state, export.file_rows) == (ExportState.READY, 0)
-    assert file_of(export).read_bytes().decode() == '"id","placed_at"\r\n'
+    assert file_of(export).read_bytes().decode() == '"Id","Placed at"\r\n'
 
 
 def test_doorbell_goes_on_with_what_else_may_run(alice: User, bob: User) -> None:

@@ -1,19 +1,28 @@
 """The formats that a file can have. A new one is a module beside this and an entry here."""
 
 from exportapp.engine.encoders.base import Format
-from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder
+from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder, told
 from exportapp.engine.encoders.jsonlines import JSONLinesEncoder
+from exportapp.engine.encoders.xlsx import XLSXEncoder
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
         "CSV", "Opens in every spreadsheet and program", "csv", "text/csv; charset=utf-8", CSVEncoder,
-        options=frozenset({"header", "delimiter", "bom", "null", "exact"}),
+        options=frozenset({"header", "delimiter", "bom", "null", "exact"}), told=told,
     ),
     "tsv": Format(
         "TSV", "Like CSV, with tabs between the values", "tsv", "text/tab-separated-values; charset=utf-8", TSVEncoder,
-        options=frozenset({"header", "bom", "null", "exact"}),
+        options=frozenset({"header", "bom", "null", "exact"}), told=told,
     ),
     "jsonl": Format(
         "JSON Lines", "One JSON object a row, for programs", "jsonl", "application/x-ndjson", JSONLinesEncoder
+    ),
+    "xlsx": Format(
+        "Excel", "A workbook with real numbers and dates, for Excel and LibreOffice", "xlsx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", XLSXEncoder,
+        joins=False, options=frozenset({"header", "exact"}), compressions=("none",), max_columns=16_384,
+        limits="A cell holds at most 32,767 characters: longer texts are refused. A sheet holds at most 1,048,576 rows: "
+        "further rows go on in further sheets. Numbers of more than 15 digits, times finer than milliseconds and dates "
+        "before 1900-03-01 are texts, with all their digits. Times of a zone lose their offset: the header names the zone.",
     ),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,3 +44,4 @@ class Format:
     compressions: tuple[str, ...] = ("none", "gzip", "zstd")
     max_columns: int | None = None
     limits: str = ""  # a sentence about what the format cannot hold, for the documentation
+    told: Callable[[FileOptions, int], str] = lambda options, width: ""  # how values are written, for the receipt

@@ -6,19 +6,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import is_
 
-from exportapp.engine.encoders.formulas import defused, may_hold_formula
-from exportapp.engine.encoders.templates import RowTemplates, Values
+from exportapp.engine.encoders.formulas import all_defused, defused, quoted_defused
+from exportapp.engine.encoders.templates import RowTemplates, Values, changed
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row
 
 BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no delimiter, quote or line end in them
 DELIMITERS = {",": "Comma", ";": "Semicolon", "\t": "Tab", "|": "Bar"}
 NULLS = {"": "Nothing", "NULL": "NULL", "\\N": "\\N"}
 BOM = b"\xef\xbb\xbf"
-
-# What formulas begin with, but for "-", which is everywhere, tabs and line ends; looked for with the quote before it.
-_BEGINNINGS = (b"=", b"@", b"+", b"\0", b"\xef\xbc")
 
 
 class CSVEncoder:
@@ -33,8 +29,8 @@ class CSVEncoder:
         bare = [column.type in BARE_TYPES for column in columns]
         self._quoted = bare.count(False)
         self._care = [_CARE.get(column.type, self._text) for column in columns]
-        self._plain = all(column.type != "binary" for column in columns)  # the last rows needed no care
-        null = options.null.encode() or (b"\\N" if len(columns) == 1 else b"")
+        self._plain = all(column.type != "binary" for column in columns)
+        null = null_text(options, len(columns)).encode()
         fields = [b"%b" if plain else b'"%b"' for plain in bare]
         delimiter = options.delimiter.encode()
         self._tabs = len(columns) - 1 if options.delimiter == "\t" else 0
@@ -49,36 +45,31 @@ class CSVEncoder:
     def encode(self, rows: Sequence[Row]) -> bytes:
         if self._plain:
             block = self._templates.rows(rows)
-            if block is not None and not self._wants_care(block, rows):
-                return block
+            if block is not None and self._is_well_formed(block, rows):
+                return block if self._options.exact else quoted_defused(block)
         columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
-        careful = [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]
-        self._plain = all(map(is_, columns, careful)) and not any(None in column for column in columns)
-        return self._templates.columns(careful)
+        return self._templates.columns(
+            [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]
+        )
 
-    def _wants_care(self, block: bytes, rows: Sequence[Row]) -> bool:
-        """Whether a text may hold a quote or begin like a formula, seen in the block as a whole."""
-        # Two quotes a quoted value and not one more: then no value has a quote of its own, and all is well-formed.
+    def _is_well_formed(self, block: bytes, rows: Sequence[Row]) -> bool:
+        """Whether no text has a quote, and none could begin with a line end or a tab."""
+        # Two quotes a quoted value and not one more: then no value has a quote of its own.
         if block.count(b'"') != 2 * len(rows) * self._quoted:
-            return True
-        if self._options.exact or not self._quoted:
             return False
-        if b'"-' in block or block.count(b"\n") != len(rows) or block.count(b"\r") != len(rows):
+        if self._options.exact or not self._quoted:
             return True
-        if b"\t" in block and block.count(b"\t") != self._tabs * len(rows):
-            return True
-        return any(byte in block and b'"' + byte in block for byte in _BEGINNINGS)
+        tabs = b"\t" in block and block.count(b"\t") != self._tabs * len(rows)
+        return not tabs and block.count(b"\n") == len(rows) and block.count(b"\r") == len(rows)
 
     def _text(self, column: Values) -> Values:
-        """The column with quotes doubled and formulas made harmless; the very same one where nothing was to be done."""
-        there = [value for value in column if value is not None]
-        joined = b'"'.join(there)
-        if joined.count(b'"') >= max(1, len(there)) or (not self._options.exact and may_hold_formula(joined)):
-            return [None if value is None else self._escaped(value) for value in column]
-        return column
+        return changed(column, self._all_escaped, self._escaped)
 
     def _escaped(self, text: bytes) -> bytes:
         return (text if self._options.exact else defused(text)).replace(b'"', b'""')
+
+    def _all_escaped(self, texts: bytes) -> bytes:
+        return (texts if self._options.exact else all_defused(texts)).replace(b'"', b'""')
 
     def finish(self) -> bytes:
         return b""
@@ -89,6 +80,18 @@ class TSVEncoder(CSVEncoder):
 
     def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
         super().__init__(columns, replace(options, delimiter="\t"))
+
+
+def null_text(options: FileOptions, width: int) -> str:
+    """What stands for NULL in a file of `width` columns."""
+    return options.null or ("\\N" if width == 1 else "")
+
+
+def told(options: FileOptions, width: int) -> str:
+    """How values are written, as a sentence for the receipt."""
+    null = null_text(options, width)
+    texts = "as stored" if options.exact else "as stored, with an apostrophe before those that look like formulas"
+    return f"NULL is {null or 'nothing'} and an empty text two quotes; texts are {texts}."
 
 
 def _base64(column: Values) -> Values:

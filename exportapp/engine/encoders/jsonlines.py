@@ -8,14 +8,14 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
-from exportapp.engine.encoders.templates import RowTemplates, Values
+from exportapp.engine.encoders.templates import RowTemplates, Values, changed
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
 
 _JSON_NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # RFC 8259, section 6
-_CONTROLS = tuple(bytes([code]) for code in range(32))
-_ESCAPES = {b"\b": b"\\b", b"\t": b"\\t", b"\n": b"\\n", b"\f": b"\\f", b"\r": b"\\r"}
-_ANY_CONTROL = re.compile(rb"[\x00-\x1f]")
+_ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {
+    b"\b": b"\\b", b"\t": b"\\t", b"\n": b"\\n", b"\f": b"\\f", b"\r": b"\\r",
+}  # fmt: skip
 _BARE = NUMBER_TYPES | {"boolean", "binary", "json"}  # quoted by their writers, where they are quoted
 _SLICE = 1 << 20
 
@@ -53,7 +53,7 @@ class JSONLinesEncoder:
         if block.count(b'"') != self._quotes * len(rows) or block.count(b"\n") != len(rows) or b"\\" in block:
             return False
         # Bytes that are not there are found missing at the speed of memory: faster than one regular expression for all.
-        if any(control in block for control in _CONTROLS if control != b"\n"):
+        if any(control in block for control in _ESCAPES if control != b"\n"):
             return False
         _check_utf8(block)
         return True
@@ -73,21 +73,18 @@ def _check_utf8(data: bytes) -> None:
 
 
 def _texts(column: Values) -> Values:
-    there = [value for value in column if value is not None]
-    joined = b'"'.join(there)
-    _check_utf8(joined)
-    if joined.count(b'"') >= max(1, len(there)) or b"\\" in joined or _ANY_CONTROL.search(joined):
-        return [None if value is None else _escaped(value) for value in column]
-    return column
+    return changed(column, _escaped, _escaped)
 
 
 def _escaped(text: bytes) -> bytes:
+    _check_utf8(text)
     text = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    return _ANY_CONTROL.sub(lambda found: _ESCAPES.get(found[0]) or b"\\u%04x" % ord(found[0]), text)
+    for control, escape in _ESCAPES.items():
+        text = text.replace(control, escape)
+    return text
 
 
 def _text(raw: bytes) -> bytes:
-    _check_utf8(raw)
     return b'"' + _escaped(raw) + b'"'
 
 

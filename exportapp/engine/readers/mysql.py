@@ -33,7 +33,8 @@ SESSION = (
     # The server drops a client that pauses longer than net_write_timeout (default 60 s) while it streams.
     "SET net_write_timeout=3600, net_read_timeout=600, wait_timeout=28800",
     "SET innodb_lock_wait_timeout=5, lock_wait_timeout=5",
-    "SET SESSION TRANSACTION READ ONLY",
+    # Each statement reads as of one moment, whatever isolation the server is set to.
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
 READ_TIMEOUT = 600  # seconds that a query may take until its first row
 BATCH_BYTES = 8 << 20
