@@ -126,8 +126,8 @@ def _option_problems(recipe: Recipe) -> Problems:
 
 HEADERS = {"labels": "Names that people read", "names": "Names as the database has them"}
 CONSISTENCIES = {
-    "chunked": "In parts: each row as of its part's reading, and a part that fails is read again by itself",
-    "snapshot": "At once: all rows as of one moment; whatever interrupts it, it starts again",
+    "chunked": "In parts: each row as of its part's reading. What is interrupted goes on where it was",
+    "snapshot": "In one go: all rows as of one moment. What is interrupted starts again from the first row",
 }
 
 

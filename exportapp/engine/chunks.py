@@ -61,7 +61,7 @@ def write_piece(
             if ending and not resumable:
                 raise Interrupted
         writer.write(encoder.finish())
-        zoned = tuple(column.name for column in columns if move and column.type == "datetime" and column.zone)
+        zoned = tuple(column.title for column in columns if move and column.type == "datetime" and column.zone)
         size, digest = writer.finish()
         progress(rows, size)
         return PieceResult(spec.name, rows, size, digest, last_key, zoned)

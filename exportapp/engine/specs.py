@@ -144,7 +144,7 @@ class ChunkSpec:
 class PieceResult:
     """The immutable file that a chunk wrote. `last_key` is set when rows of the range were left for a remainder.
 
-    `zoned` names the columns whose times were written in the zone of the spec.
+    `zoned` has the titles of the columns whose times were written in the zone of the spec.
     """
 
     name: str

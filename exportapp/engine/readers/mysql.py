@@ -37,6 +37,7 @@ SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
 READ_TIMEOUT = 600  # seconds that a query may take until its first row
+STATEMENT_SECONDS = 6 * 3600  # and until its last; MariaDB's clock goes on while rows are sent
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 2000
 
@@ -107,8 +108,10 @@ class MySQLReader:
         self._url = url
         with _explained():
             self._connection = connect(url)
+            self._mariadb = "MariaDB" in self._connection.get_server_info()
             for statement in SESSION:
                 self._connection.query(statement)
+            self._limit(STATEMENT_SECONDS)
         self._thread = self._connection.thread_id()
         self._fields: dict[str, Any] = {}
         self._flags: dict[str, int] = {}
@@ -163,15 +166,16 @@ class MySQLReader:
 
     def _quickly(self, statement: str, values: sql.Values) -> Any:
         """The rows of a statement that planning can do without; the server gives it up after PLAN_SECONDS."""
-        mariadb = "MariaDB" in self._connection.get_server_info()
-        setting, limit = (
-            ("max_statement_time", PLAN_SECONDS) if mariadb else ("max_execution_time", PLAN_SECONDS * 1000)
-        )
-        self._connection.query(f"SET {setting}={limit}".encode())
+        self._limit(PLAN_SECONDS)
         try:
             return self._rows(statement, values)
         finally:
-            self._connection.query(f"SET {setting}=0".encode())
+            self._limit(STATEMENT_SECONDS)
+
+    def _limit(self, seconds: float) -> None:
+        """Has the server give up every statement that takes longer."""
+        setting = f"max_statement_time={seconds}" if self._mariadb else f"max_execution_time={int(seconds * 1000)}"
+        self._connection.query(f"SET {setting}".encode())
 
     def _check_key(self, query: Query) -> None:
         self._learn(query)
@@ -394,6 +398,9 @@ def explain(error: Exception) -> ExportError:
                            permanent=True, detail=detail)  # fmt: skip
     if code in CHANGED:
         return ExportError("The table no longer has what this dataset names. An operator has to update the dataset.",
+                           permanent=True, detail=detail)  # fmt: skip
+    if code in TOO_SLOW:
+        return ExportError("The database takes too long over these rows and gave up. Choose a shorter time or fewer rows.",
                            permanent=True, detail=detail)  # fmt: skip
     if code in FULL:
         return ExportError("The database has no free connection for the export right now.", detail=detail)
