@@ -43,18 +43,21 @@ def write_piece(
     try:
         writer.write(encoder.start() if spec.first else b"")
         rows, ending, last_key = 0, False, None
-        before: Row = ()
+        before: Row = ()  # the key of the row before
         deadline = time.monotonic() + spec.seconds
         for batch in reader.stream(spec.query, spec.range, spec.comment):
             if ending and (end := _first_change(batch, before, places)) is not None:
-                last_key = key_of(spec.query.key, _key([before, *batch][end], places))
+                before = _key(batch[end - 1], places) if end else before
+                last_key = key_of(spec.query.key, before)
                 batch = batch[:end]
             if batch:
-                before = batch[-1]
+                before = _key(batch[-1], places)
                 rows += len(batch)
-                wanted = batch if len(before) == len(columns) else [row[: len(columns)] for row in batch]
-                writer.write(encoder.encode(move(wanted) if move else wanted))
+                if len(batch[0]) > len(columns):
+                    batch = [row[: len(columns)] for row in batch]
+                writer.write(encoder.encode(move(batch) if move else batch))
                 progress(rows, writer.bytes)
+            del batch  # before the next is fetched: a row may have 16 MB
             if last_key is not None:
                 break
             ending = stopping() or (resumable and time.monotonic() >= deadline)
@@ -75,13 +78,12 @@ def _key(row: Row, places: tuple[int, ...]) -> Row:
 
 
 def _first_change(batch: list[Row], before: Row, places: tuple[int, ...]) -> int | None:
-    """How many rows of a batch still have the key of the row `before` it; None when all of them have.
+    """How many rows of a batch still have the key `before`, that of the row before them; None when all of them have.
 
     The key of a view or a query is unique by declaration only, and a remainder starts behind the last key: a piece that
     ended between two rows of one key would lose the second.
     """
-    last = _key(before, places)
-    return next((index for index, row in enumerate(batch) if _key(row, places) != last), None)
+    return next((index for index, row in enumerate(batch) if _key(row, places) != before), None)
 
 
 class _Writer:

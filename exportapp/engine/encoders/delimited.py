@@ -47,6 +47,7 @@ class CSVEncoder:
             block = self._templates.rows(rows)
             if block is not None and self._is_well_formed(block, rows):
                 return block if self._options.exact else quoted_defused(block)
+            del block
         columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
         return self._templates.columns(
             [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]

@@ -42,6 +42,7 @@ class JSONLinesEncoder:
             block = self._templates.rows(rows) if self._plain else None
             if block is not None and self._needs_no_escape(block, rows):
                 return block
+            del block
             columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
             written = [write(column) if write else column for column, write in zip(columns, self._writers, strict=True)]
             return self._templates.columns(written)

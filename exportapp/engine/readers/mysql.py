@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -236,6 +237,7 @@ class MySQLReader:
             try:
                 while batch := _fetch(result, size):
                     yield [_with_floats(row, floats) for row in batch] if floats else batch
+                    del batch  # before the next is fetched: a row may have 16 MB
             except GeneratorExit:
                 self._cut()  # else freeing the result would read it to its end
                 raise
@@ -314,7 +316,7 @@ def _fetch(result: Any, step: int) -> list[Row]:
     batch: list[Row] = list(result.fetch_row(step, 0))
     size = 0
     while step < BATCH_ROWS and len(batch) % step == 0:
-        size += sum(len(value) for row in batch[-step:] for value in row if value)
+        size += sum(map(len, filter(None, chain.from_iterable(batch[-step:]))))
         if len(batch) + step > BATCH_ROWS or size >= BATCH_BYTES or not (more := result.fetch_row(step, 0)):
             break
         batch += more
