@@ -3,6 +3,7 @@
 from exportapp.engine.encoders.base import Format
 from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder, told
 from exportapp.engine.encoders.jsonlines import JSONLinesEncoder
+from exportapp.engine.encoders.parquet import ParquetEncoder
 from exportapp.engine.encoders.xlsx import XLSXEncoder
 
 FORMATS: dict[str, Format] = {
@@ -26,5 +27,11 @@ FORMATS: dict[str, Format] = {
         "before 1900-03-01 are texts, with all their digits. Times of a zone lose their offset: the header names the zone.",
         told=lambda options, width: "Texts are cells of text and never formulas"
         + (", but not marked as such for those who edit them." if options.exact else ", also for those who edit them."),
+    ),
+    "parquet": Format(
+        "Parquet", "Typed columns, small and fast, for data tools", "parquet", "application/vnd.apache.parquet",
+        ParquetEncoder, joins=False, compressions=("none",),
+        limits="Values that its types have not are refused, such as the date 0000-00-00. Times of day and spans (TIME) are "
+        "texts.",
     ),
 }  # fmt: skip

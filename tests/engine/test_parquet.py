@@ -1,0 +1,164 @@
+"""Parquet: true types and all of their digits, read back by pyarrow and by DuckDB."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+import tracemalloc
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from exportapp.engine.encoders import parquet
+from exportapp.engine.encoders.parquet import ParquetEncoder
+from exportapp.engine.errors import ExportError
+from exportapp.engine.specs import Column, Row
+from exportapp.engine.zones import in_zone
+from tests.engine.scenes import columns
+
+
+def file_of(wanted: tuple[Column, ...], *batches: list[Row]) -> bytes:
+    encoder = ParquetEncoder(wanted)
+    return encoder.start() + b"".join(map(encoder.encode, batches)) + encoder.finish()
+
+
+def table_of(wanted: tuple[Column, ...], *batches: list[Row]) -> pa.Table:
+    return pq.read_table(pa.BufferReader(file_of(wanted, *batches)))
+
+
+def by_duckdb(data: bytes, folder: Path, wanted: str = "*") -> list[Any]:
+    (folder / "file.parquet").write_bytes(data)
+    with duckdb.connect() as connection:
+        return connection.execute(f"SELECT {wanted} FROM read_parquet('{folder}/file.parquet')").fetchall()
+
+
+def integer(bits: int | None, *, unsigned: bool = False, padded: bool = False) -> Column:
+    return Column("a", "integer", bits=bits, unsigned=unsigned, padded=padded)
+
+
+def decimal(precision: int | None, scale: int | None) -> Column:
+    return Column("a", "decimal", scale, precision=precision)
+
+
+VALUES: list[tuple[Column, bytes, str, Any]] = [
+    (integer(8), b"-128", "int8", -128), (integer(16, unsigned=True), b"65535", "uint16", 65535),
+    (integer(24), b"-8388608", "int32", -8388608), (integer(32, unsigned=True), b"4294967295", "uint32", 4294967295),
+    (integer(64), b"-9223372036854775808", "int64", -(1 << 63)),
+    (integer(64, unsigned=True), b"18446744073709551615", "uint64", (1 << 64) - 1), (integer(None), b"7", "int64", 7),
+    (integer(16, unsigned=True, padded=True), b"0042", "uint16", 42),
+    (decimal(10, 2), b"-12345678.90", "decimal128(10, 2)", Decimal("-12345678.90")),
+    (decimal(38, 0), b"9" * 38, "decimal128(38, 0)", Decimal("9" * 38)),
+    (decimal(65, 30), b"9" * 35 + b"." + b"1" * 30, "decimal256(65, 30)", Decimal("9" * 35 + "." + "1" * 30)),
+    (decimal(None, 2), b"1.50", "decimal128(38, 2)", Decimal("1.50")), (decimal(None, None), b"1.5", "string", "1.5"),
+    (Column("a", "float", bits=32), b"19.99", "float", 19.989999771118164),
+    (Column("a", "float", bits=64), b"1.7976931348623157e308", "double", 1.7976931348623157e308),
+    (Column("a", "float"), b"2.2250738585072014e-308", "double", 2.2250738585072014e-308),
+    (Column("a", "float"), b"-0", "double", -0.0),
+    (Column("a", "boolean"), b"1", "bool", True), (Column("a", "boolean"), b"0", "bool", False),
+    (Column("a", "date"), b"0001-01-01", "date32[day]", datetime.date(1, 1, 1)),
+    (Column("a", "date"), b"9999-12-31", "date32[day]", datetime.date(9999, 12, 31)),
+    (Column("a", "datetime"), b"2024-02-29 10:00:00.000001", "timestamp[us]", datetime.datetime(2024, 2, 29, 10, 0, 0, 1)),
+    (Column("a", "datetime"), b"1000-01-01 00:00:00", "timestamp[us]", datetime.datetime(1000, 1, 1)),
+    (Column("a", "datetime"), b"9999-12-31 23:59:59.5", "timestamp[us]", datetime.datetime(9999, 12, 31, 23, 59, 59, 500000)),
+    (Column("a", "time"), b"-838:59:59", "string", "-838:59:59"), (Column("a", "json"), b'{"a": 1.10}', "string", '{"a": 1.10}'),
+    (Column("a"), "größer 🦀\0\x1f\",\r\n".encode(), "string", "größer 🦀\0\x1f\",\r\n"), (Column("a"), b"", "string", ""),
+    (Column("a", "binary"), bytes(range(256)), "binary", bytes(range(256))), (Column("a", "binary"), b"", "binary", b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "raw", "kind", "value"), VALUES)
+def test_a_value_has_its_true_type_and_all_it_says(
+    tmp_path: Path, column: Column, raw: bytes, kind: str, value: Any
+) -> None:
+    data = file_of((column,), [(raw,), (None,)])
+    table = pq.read_table(pa.BufferReader(data))
+    assert (str(table.schema.field("a").type), table.column("a").to_pylist()) == (kind, [value, None])
+    [[again], [null]] = by_duckdb(data, tmp_path)
+    # DuckDB has no decimals of more than 38 digits, and reads them as floats.
+    assert again == (float(value) if "decimal256" in kind else value)
+    assert null is None
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
+def test_times_are_moments_through_both_changes_of_the_clocks(tmp_path: Path, zone: str) -> None:
+    began = datetime.datetime(2026, 3, 28, 12, 15, 30, 250000, tzinfo=datetime.UTC)
+    moments = [began + datetime.timedelta(minutes=20 * step) for step in range(90 * 100)][::7]
+    wanted, move = in_zone((Column("a", "datetime", zone="UTC"),), zone)
+    assert move
+    rows: list[Row] = [(at.replace(tzinfo=None).isoformat(" ").encode(),) for at in moments]
+    data = file_of(wanted, move(rows))
+    table = pq.read_table(pa.BufferReader(data))
+    assert str(table.schema.field("a").type) == f"timestamp[us, tz={zone}]"
+    assert table.column("a").cast(pa.timestamp("us", "UTC")).to_pylist() == moments
+    microseconds = [row[0] for row in by_duckdb(data, tmp_path, "epoch_us(a)")]
+    assert microseconds == [round(at.timestamp() * 1000) * 1000 for at in moments]
+
+
+REFUSED = [
+    (Column("a", "date", label="Day"), b"0000-00-00"), (Column("a", "date", label="Day"), b"2024-02-00"),
+    (Column("a", "datetime", label="Day"), b"0000-00-00 00:00:00"), (Column("a", "boolean", label="Day"), b"2"),
+    (Column("a", "datetime", label="Day", zone="UTC"), b"0000-00-00 00:00:00"), (Column("a", label="Day"), b"\xff\xfe"),
+    (Column("a", "integer", label="Day", bits=8), b"128"), (Column("a", "integer", label="Day"), b"1.5"),
+    (Column("a", "decimal", 2, "Day", precision=4), b"123.45"), (Column("a", "decimal", 1, "Day", precision=9), b"1.25"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "raw"), REFUSED)
+def test_a_value_that_a_type_has_not_ends_the_export_with_a_sentence(column: Column, raw: bytes) -> None:
+    with pytest.raises(ExportError, match=r"The column Day holds “.*which Parquet's type.*choose CSV") as caught:
+        file_of((column,), [(None,), (raw,)])
+    assert caught.value.permanent
+
+
+def test_row_groups_are_bounded_in_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
+    rows: list[Row] = [(b"%d" % number, b"x") for number in range(30)]
+    many = pq.ParquetFile(pa.BufferReader(file_of(columns("a:integer b"), *[rows] * 10)))
+    assert [many.metadata.row_group(group).num_rows for group in range(many.num_row_groups)] == [120, 120, 60]
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 1000)
+    wide = pq.ParquetFile(pa.BufferReader(file_of(columns("a"), *[[(b"x" * 600,)]] * 5)))
+    assert [wide.metadata.row_group(group).num_rows for group in range(wide.num_row_groups)] == [2, 2, 1]
+
+
+def test_a_file_without_rows_has_its_columns() -> None:
+    table = table_of(columns("a:integer b"), [])
+    assert (table.num_rows, table.schema.names) == (0, ["a", "b"])
+
+
+def test_null_and_empty_text_stay_apart_in_any_order() -> None:
+    table = table_of(columns("a b:binary"), [(None, b""), (b"", None)], [(None, None)])
+    assert table.to_pylist() == [{"a": None, "b": b""}, {"a": "", "b": None}, {"a": None, "b": None}]
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    rows: list[Row] = [(b"%d" % number, b"text %d" % (number % 7)) for number in range(500)]
+    assert file_of(columns("a:integer b"), rows) == file_of(columns("a:integer b"), rows)
+
+
+def test_memory_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
+
+    def peak(batches: int) -> int:
+        encoder = ParquetEncoder(columns("a:integer b"))
+        before, highest = pa.total_allocated_bytes(), 0
+        tracemalloc.start()
+        for _ in range(batches):
+            encoder.encode([(b"%d" % number, b"x" * 50) for number in range(500)])
+            highest = max(highest, pa.total_allocated_bytes() - before)
+        encoder.finish()
+        highest += tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    assert peak(400) < 2 * peak(40)
+
+
+def test_other_formats_do_without_pyarrow() -> None:
+    code = "import sys, exportapp.engine.chunks; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
