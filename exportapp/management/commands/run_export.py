@@ -1,100 +1,195 @@
-"""manage.py run_export: asks for an export from the command line, waits for it, and says where the file is."""
+"""manage.py run_export: writes an export into a file or a pipe, by the same engine as the workers, in this process."""
 
 from __future__ import annotations
 
-import time
-import uuid
-from typing import Any
+import json
+import os
+import signal
+import threading
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Sum
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from exportapp import datasets, lifecycle, recipes
+from exportapp import datasets, receipts, recipes
+from exportapp.engine.chunks import write_piece
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
-from exportapp.engine.errors import ExportError
-from exportapp.engine.specs import Recipe, RecipeFilter
-from exportapp.models import Export, ExportState
+from exportapp.engine.encoders.delimited import NULLS
+from exportapp.engine.errors import ExportError, Interrupted
+from exportapp.engine.readers import Reader, open_reader
+from exportapp.engine.sinks.base import Store
+from exportapp.engine.specs import ChunkSpec, FileResult, KeyRange, PieceResult, Recipe
+from exportapp.management import asked
+from exportapp.management.asked import FAILED, LATER
+from exportapp.management.output import Output, Progress
+
+UNREAD = 128 + signal.SIGPIPE
+ENDING = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 10  # seconds until a thread that does not end is left where it is
+HELP = r"""
+conditions, of which all have to hold:
+  --where COLUMN=VALUE      is the value
+  --where COLUMN=A,B,C      is one of them; a comma within a value is written \,
+  --where COLUMN=LOW..HIGH  is between, both included; for numbers and times, and one of them may be left out
+  --where COLUMN~TEXT       contains the text
+  --where COLUMN=           is empty
+  --where COLUMN!=          is not empty
+
+A file is complete or not there: it gets its name when all of it is written, and what had the name before stays until
+then. Everything that is not the export itself goes to the standard error.
+
+exit codes:
+  0    done
+  1    it failed, and would fail again: a column that is gone, a right that is missing
+  2    the arguments are wrong
+  75   it failed, and may succeed later: a database that does not answer, a full disk
+  130  ended by Ctrl-C (SIGINT)
+  141  what read the output has ended before
+  143  ended by SIGTERM
+"""
+
+
+class _Help(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    pass
 
 
 class Command(BaseCommand):
-    help = "Asks for an export, as the form does, and waits until the workers have made it."
+    help = "Writes an export into a file or to the standard output. It needs no broker, no worker and no web server."
+    requires_system_checks: list[str] = []  # they open every source
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("dataset")
-        parser.add_argument("--user", required=True, help="whose export it is")
-        parser.add_argument("--from", dest="start", default="", help="2026-01-31 or '2026-01-31 14:30', in --zone")
-        parser.add_argument("--to", dest="end", default="", help="the end of the range, not included")
-        parser.add_argument("--zone", default="UTC")
-        parser.add_argument("--columns", default="", help="names with commas between; without: those ticked at first")
-        parser.add_argument("--where", action="append", nargs="+", default=[], metavar="COLUMN OP VALUE",
-                            help=f"a filter; OP is one of {', '.join(recipes.FILTERS)}")  # fmt: skip
+        parser.formatter_class, parser.epilog = _Help, HELP
+        parser.add_argument("dataset", help="its name in the datasets file")
+        parser.add_argument("--output", required=True, metavar="PATH", help="the file; - is the standard output")
+        parser.add_argument("--receipt", default="", metavar="PATH", help="a file for the receipt (JSON)")
+        parser.add_argument("--from", dest="start", default="", metavar="TIME", help="2026-01-31 or '2026-01-31 14:30'")
+        parser.add_argument("--to", dest="end", default="", metavar="TIME", help="the end of the range, not included")
+        parser.add_argument("--zone", default="UTC", help="of both, and of the times in the file; else UTC")
+        parser.add_argument("--columns", default="", metavar="A,B", help="else: those that the form ticks at first")
+        parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help="see below")
+        parser.add_argument(
+            "--user", default="", metavar="NAME", help="whose rights and rows count; else none are asked for"
+        )
         parser.add_argument("--format", default="csv", choices=FORMATS)
         parser.add_argument("--compression", default="none", choices=COMPRESSIONS)
-        parser.add_argument("--name", default="")
-        parser.add_argument("--mail", action="store_true", help="mail the user about the outcome")
-        parser.add_argument("--no-wait", action="store_true", help="print the export's id and end")
+        parser.add_argument("--header", choices=recipes.HEADERS, help="what the first row has; else labels")
+        parser.add_argument("--delimiter", type=asked.delimiter, help=f"between the values: {', '.join(asked.NAMED)}")
+        parser.add_argument("--null", choices=NULLS, help="what stands for missing values; else nothing")
+        parser.add_argument("--bom", action="store_true", help="begin with a byte order mark, for older Excel")
+        parser.add_argument("--exact", action="store_true",
+                            help="machine exact: texts that look like formulas are left as they are")  # fmt: skip
+        parser.add_argument("--quiet", action="store_true", help="no progress, and no line at the end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        export = self._request(options)
-        if options["no_wait"]:
-            self.stdout.write(str(export.pk))
-            return
-        self._wait(export)
-
-    def _request(self, options: dict[str, Any]) -> Export:
+        dataset = asked.dataset(options["dataset"])
+        recipe = asked.recipe(options, dataset)
+        spec = _spec(recipe, dataset, asked.person(options["user"], dataset))
+        progress = Progress(self.stderr, options["quiet"] or not options["verbosity"], dataset.max_rows)
         try:
-            owner = User.objects.get(username=options["user"])
-            dataset = datasets.catalogue().datasets[options["dataset"]]
-        except User.DoesNotExist:
-            raise CommandError(f"There is no user {options['user']!r}.") from None
-        except KeyError:
-            raise CommandError(f"There is no dataset {options['dataset']!r} in the datasets file.") from None
-        if len(options["name"]) > 200:
-            raise CommandError("A name has at most 200 characters.")
-        recipe = _recipe(options, dataset)
-        if found := recipes.problems(recipe, dataset):
-            raise CommandError("\n".join(f"{field}: {sentence}" for field, sentence in found.items()))
-        try:
-            return lifecycle.request(
-                owner, dataset, recipe, request_key=uuid.uuid4().hex, name=options["name"], notify=options["mail"]
-            )
+            with _ended_by_signals(), ExitStack() as outputs:
+                output = outputs.enter_context(_opened("output", options["output"]))
+                receipt = outputs.enter_context(_opened("receipt", options["receipt"])) if options["receipt"] else None
+                began = datetime.now(UTC)
+                with progress:
+                    url = datasets.catalogue().sources[dataset.source].url
+                    piece = _Reading(url, spec).piece(output, progress)
+                if receipt:
+                    receipt.write(_receipt(recipe, piece, began))
+                    receipt.finish()
         except ExportError as error:
-            raise CommandError(error.sentence) from error
-
-    def _wait(self, export: Export) -> None:
-        told = ""
-        while export.unfinished:
-            time.sleep(0.2)
-            export.refresh_from_db()
-            rows = export.steps.aggregate(rows=Sum("rows_done"))["rows"] or 0
-            line = f"{export.get_state_display().lower()}: {rows:,} of about {export.rows_estimated or 0:,} rows"
-            if line != told:
-                self.stdout.write(line)
-                told = line
-        if export.state != ExportState.READY:
-            raise CommandError(export.error or f"The export was {export.get_state_display().lower()}.")
-        self.stdout.write(f"ready: {export.file_rows:,} rows, {export.file_bytes:,} bytes, {export.file_name}")
+            raise CommandError(str(error), returncode=FAILED if error.permanent else LATER) from error
+        except BrokenPipeError:
+            raise SystemExit(UNREAD) from None
+        progress.told(piece)
 
 
-def _recipe(options: dict[str, Any], dataset: datasets.Dataset) -> Recipe:
-    named = [name.strip() for name in options["columns"].split(",") if name.strip()]
-    chosen = named or [column.name for column in dataset.columns if column.selected]
-    filters = []
-    for where in options["where"]:
-        if len(where) < 2:
-            raise CommandError(
-                "--where takes a column, a comparison and its values, as in: --where status in paid refunded"
-            )
-        filters.append(RecipeFilter(where[0], where[1], tuple(where[2:])))
-    return Recipe(
-        dataset=dataset.name,
-        columns=tuple(chosen),
-        format=options["format"],
-        compression=options["compression"],
-        start=options["start"],
-        end=options["end"],
-        zone=options["zone"],
-        filters=tuple(filters),
+class _Reading:
+    """Reads in a thread: the driver waits for the server in C, and the main thread would hear no signal meanwhile."""
+
+    def __init__(self, url: str, spec: ChunkSpec) -> None:
+        self._url, self._spec = url, spec
+        self._stop = threading.Event()
+        self._reader: Reader | None = None
+
+    def piece(self, output: Output, progress: Progress) -> PieceResult:
+        with ThreadPoolExecutor(1, "reader") as pool:
+            reading = pool.submit(self._piece, output, progress)
+            try:
+                return reading.result()
+            except SystemExit as end:
+                self._stop.set()
+                if self._reader:
+                    self._reader.kill()
+                if wait([reading], PATIENCE).not_done:  # in a pipe that nobody reads, say
+                    os._exit(cast(int, end.code))
+                raise
+
+    def _piece(self, output: Output, progress: Progress) -> PieceResult:
+        with open_reader(self._url) as reader:
+            self._reader = reader
+            if self._stop.is_set():
+                raise Interrupted
+            if progress.drawn:
+                # Without its key: nothing is going to be cut, so that the number of rows is all that is asked.
+                progress.begin(reader.plan(replace(self._spec.query, key=()), 1, self._spec.comment).rows)
+            store = cast(Store, output)  # as much of one as writing a piece needs
+            return write_piece(self._spec, reader, store, stopping=self._stop.is_set, progress=progress)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM raise SystemExit, once, with the code that a shell has for them."""
+
+    def end(number: int, frame: object) -> None:
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in ENDING if signal.getsignal(each) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def _opened(option: str, name: str) -> Iterator[Output]:
+    try:
+        output = Output(name)
+    except OSError as error:
+        raise asked.wrong({option: f"{name} cannot be written: {error.strerror}."}) from error
+    try:
+        yield output
+    finally:
+        output.abort()  # of what is finished nothing is left to abort
+
+
+def _receipt(recipe: Recipe, piece: PieceResult, began: datetime) -> bytes:
+    file = FileResult(piece.name, piece.rows, piece.bytes, piece.sha256)
+    times = {"read_from": began.isoformat(), "read_until": datetime.now(UTC).isoformat()}
+    made = receipts.receipt(recipe, [piece], file, **times)
+    return json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _spec(recipe: Recipe, dataset: datasets.Dataset, person: User) -> ChunkSpec:
+    return ChunkSpec(
+        query=recipes.query_for(recipe, dataset, person),
+        range=KeyRange(),
+        format=recipe.format,
+        compression=recipe.compression,
+        name="output",
+        first=True,
+        comment=f"exportapp run_export={dataset.name} process={os.getpid()}",
+        seconds=0,
+        options=recipe.options,
+        zone=recipe.zone,
+        whole=True,
     )
