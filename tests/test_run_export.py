@@ -103,6 +103,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("options", [
     {}, {"format": "jsonl"}, {"format": "tsv", "compression": "gzip"}, {"format": "xlsx"}, {"compression": "zstd"},
+    {"format": "parquet"},
 ])  # fmt: skip
 def test_file_is_the_one_that_the_workers_make(
     alice: User, file: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
@@ -169,7 +170,7 @@ def test_times_are_written_in_the_zone(file: Path, settings: Settings) -> None:
         (["status="], [12]),
         (["status!=", "id=..14"], [2, 4, 6, 8, 10, 14]),
         (["status=a\\,b"], [4]),
-        (["status=a\\,b,c..d"], [4, 6]),
+        (["status=a\\,b, c..d"], [4, 6]),
         (["status=c..d"], [6]),
         (["status=x=y"], [8]),
         (["status=a,b"], []),
