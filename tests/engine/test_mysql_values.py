@@ -63,7 +63,8 @@ def test_a_float_is_written_as_the_shortest_text_that_reads_back_as_it(seed: int
         ("text", "INT", "integer"), ("integer", "INT", "integer"), ("boolean", "TINYINT(1)", "boolean"),
         ("binary", "INT", "integer"), ("integer", "DECIMAL(9,2)", "decimal"), ("decimal", "FLOAT", "float"),
         ("integer", "VARCHAR(9)", "text"), ("datetime", "TEXT", "text"), ("boolean", "TEXT", "text"), ("json", "TEXT", "json"),
-        ("text", "DATE", "date"), ("date", "DATETIME", "datetime"), ("integer", "DATETIME", "datetime"), ("time", "TIME", "time"), ("binary", "BLOB", "binary"),
+        ("text", "DATE", "date"), ("date", "DATETIME", "datetime"), ("integer", "DATETIME", "datetime"),
+        ("time", "TIME", "time"), ("binary", "BLOB", "binary"),
         ("integer", "BIT(9)", "integer"), ("text", "GEOMETRY", "text"),
     ],
 )  # fmt: skip

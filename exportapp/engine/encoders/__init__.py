@@ -24,7 +24,8 @@ FORMATS: dict[str, Format] = {
         joins=False, options=frozenset({"header", "exact"}), compressions=("none",), max_columns=16_384,
         limits="A cell holds at most 32,767 characters: longer texts are refused. A sheet holds at most 1,048,576 rows: "
         "further rows go on in further sheets. Integers and decimals of more than 15 digits, times finer than milliseconds "
-        "and dates before 1900-03-01 are texts, with all their digits. Times of a zone lose their offset: the header names the zone.",
+        "and dates before 1900-03-01 are texts, with all their digits. Times of a zone lose their offset: the header names "
+        "the zone.",
         told=lambda options, width: "Texts are cells of text and never formulas"
         + (", but not marked as such for those who edit them." if options.exact else ", also for those who edit them."),
     ),
