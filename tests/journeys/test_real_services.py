@@ -30,7 +30,9 @@ RANGE = {"start": "2024-12-15", "end": "2026-07-01 00:00", "zone": "Europe/Berli
 STORED = "placed_at >= '2024-12-14 23:00:00' AND placed_at < '2026-06-30 22:00:00'"
 SUMMER = """(placed_at >= '2025-03-30 01:00:00' AND placed_at < '2025-10-26 01:00:00'
     OR placed_at >= '2026-03-29 01:00:00' AND placed_at < '2026-10-25 01:00:00')"""
-IN_BERLIN = f"""IF({SUMMER}, CONCAT(placed_at + INTERVAL 2 HOUR, '+02:00'), CONCAT(placed_at + INTERVAL 1 HOUR, '+01:00'))"""
+IN_BERLIN = (
+    f"""IF({SUMMER}, CONCAT(placed_at + INTERVAL 2 HOUR, '+02:00'), CONCAT(placed_at + INTERVAL 1 HOUR, '+01:00'))"""
+)
 
 
 def csv_by_sql(columns: list[str], where: str) -> str:
