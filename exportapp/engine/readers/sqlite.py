@@ -142,10 +142,10 @@ def _checked(word: str, pattern: re.Pattern[bytes], column: Column) -> Converter
             return list(map(real.__mod__, values))
         if kinds == {bytes}:
             joined = b",".join(values)
-            if joined.count(b",") == len(values) - 1 and all(values):
-                # Nothing but digits, or the signs of times, is found out much faster than by the pattern.
-                if not joined.translate(None, plain) or several.fullmatch(joined + b","):
-                    return values
+            single = joined.count(b",") == len(values) - 1 and all(values)
+            # Nothing but digits, or the signs of times, is found out much faster than by the pattern.
+            if single and (not joined.translate(None, plain) or several.fullmatch(joined + b",")):
+                return values
         return list(map(text_of, values))
 
     return convert
