@@ -127,7 +127,7 @@ def _option_problems(recipe: Recipe) -> Problems:
 HEADERS = {"labels": "Names that people read", "names": "Names as the database has them"}
 CONSISTENCIES = {
     "chunked": "In parts: each row as of its part's reading. What is interrupted goes on where it was",
-    "snapshot": "In one go: all rows as of one moment. What is interrupted starts again from the first row",
+    "snapshot": "In one go: all rows as of one moment. What is interrupted starts all over",
 }
 
 
