@@ -1,19 +1,25 @@
-"""Parquet: true types and all of their digits, read back by pyarrow and by DuckDB."""
+"""Parquet: true types and all of their digits, read back by pyarrow and by DuckDB, two readers that share no code."""
 
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exportapp.engine.encoders import parquet
 from exportapp.engine.encoders.parquet import ParquetEncoder
@@ -66,6 +72,8 @@ VALUES: list[tuple[Column, bytes, str, Any]] = [
     (Column("a", "datetime"), b"2024-02-29 10:00:00.000001", "timestamp[us]", datetime.datetime(2024, 2, 29, 10, 0, 0, 1)),
     (Column("a", "datetime"), b"1000-01-01 00:00:00", "timestamp[us]", datetime.datetime(1000, 1, 1)),
     (Column("a", "datetime"), b"9999-12-31 23:59:59.5", "timestamp[us]", datetime.datetime(9999, 12, 31, 23, 59, 59, 500000)),
+    *[(Column("a", "datetime"), b"2024-02-29 10:00:00." + b"123456"[:digits], "timestamp[us]",
+       datetime.datetime(2024, 2, 29, 10, 0, 0, 123456 // 10 ** (6 - digits) * 10 ** (6 - digits))) for digits in range(1, 7)],
     (Column("a", "time"), b"-838:59:59", "string", "-838:59:59"), (Column("a", "json"), b'{"a": 1.10}', "string", '{"a": 1.10}'),
     (Column("a"), "größer 🦀\0\x1f\",\r\n".encode(), "string", "größer 🦀\0\x1f\",\r\n"), (Column("a"), b"", "string", ""),
     (Column("a", "binary"), bytes(range(256)), "binary", bytes(range(256))), (Column("a", "binary"), b"", "binary", b""),
@@ -85,10 +93,20 @@ def test_a_value_has_its_true_type_and_all_it_says(
     assert null is None
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"])
-def test_times_are_moments_through_both_changes_of_the_clocks(tmp_path: Path, zone: str) -> None:
-    began = datetime.datetime(2026, 3, 28, 12, 15, 30, 250000, tzinfo=datetime.UTC)
-    moments = [began + datetime.timedelta(minutes=20 * step) for step in range(90 * 100)][::7]
+def test_a_decimal_of_65_digits_keeps_them_all() -> None:
+    digits = "-" + "1234567890" * 3 + "12345." + "0987654321" * 3
+    assert str(table_of((decimal(65, 30),), [(digits.encode(),)]).column("a")[0]) == digits
+
+
+CLOCKS = {"UTC": 0, "Europe/Berlin": 2, "America/New_York": 2, "Asia/Kathmandu": 0, "Australia/Lord_Howe": 2}
+
+
+@pytest.mark.parametrize(("zone", "changes"), CLOCKS.items())
+def test_times_are_moments_through_both_changes_of_the_clocks(tmp_path: Path, zone: str, changes: int) -> None:
+    began = datetime.datetime(2026, 1, 1, 12, 5, 30, 250000, tzinfo=datetime.UTC)
+    moments = [began + datetime.timedelta(minutes=10 * step) for step in range(365 * 24 * 6)]
+    offsets = [at.astimezone(ZoneInfo(zone)).utcoffset() for at in moments]
+    assert sum(before != after for before, after in pairwise(offsets)) == changes
     wanted, move = in_zone((Column("a", "datetime", zone="UTC"),), zone)
     assert move
     rows: list[Row] = [(at.replace(tzinfo=None).isoformat(" ").encode(),) for at in moments]
@@ -100,20 +118,88 @@ def test_times_are_moments_through_both_changes_of_the_clocks(tmp_path: Path, zo
     assert microseconds == [round(at.timestamp() * 1000) * 1000 for at in moments]
 
 
+def test_both_halves_of_the_repeated_hour_stay_apart_and_the_missing_hour_is_not_made_up() -> None:
+    local = [b"2026-10-25 02:30:00+02:00", b"2026-10-25 02:30:00+01:00", b"2026-03-29 01:59:59.999999+01:00",
+             b"2026-03-29 03:00:00+02:00"]  # fmt: skip
+    table = table_of((Column("a", "datetime", zone="Europe/Berlin"),), [(text,) for text in local])
+    first, second, before, after = table.column("a").cast(pa.int64()).to_pylist()
+    assert (second - first, after - before) == (3600 * 1_000_000, 1)
+
+
 REFUSED = [
     (Column("a", "date", label="Day"), b"0000-00-00"), (Column("a", "date", label="Day"), b"2024-02-00"),
     (Column("a", "datetime", label="Day"), b"0000-00-00 00:00:00"), (Column("a", "boolean", label="Day"), b"2"),
-    (Column("a", "datetime", label="Day", zone="UTC"), b"0000-00-00 00:00:00"), (Column("a", label="Day"), b"\xff\xfe"),
+    (Column("a", "datetime", label="Day", zone="UTC"), b"0000-00-00 00:00:00"),
     (Column("a", "integer", label="Day", bits=8), b"128"), (Column("a", "integer", label="Day"), b"1.5"),
+    *[(Column("a", "integer", label="Day"), raw) for raw in (b"0x10", b"0xffffffffffffffff", b"+5", b" 5", b"5 ", b"")],
+    (Column("a", "integer", label="Day", bits=64, unsigned=True), b"-1"), (Column("a", "boolean", label="Day"), b"true"),
+    (Column("a", "float", label="Day"), b"1e400"), (Column("a", "float", label="Day", bits=32), b"-1e39"),
+    (Column("a", "date", label="Day"), b"2024-02-30"), (Column("a", "datetime", label="Day"), b"2024-01-01 24:00:00"),
+    (Column("a", "datetime", label="Day"), b"2024-01-01 10:00:00.1234567"), (Column("a", "date", label="Day"), b""),
+    (Column("a", "datetime", label="Day", zone="UTC"), b"2024-01-01 10:00:00"),
     (Column("a", "decimal", 2, "Day", precision=4), b"123.45"), (Column("a", "decimal", 1, "Day", precision=9), b"1.25"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("column", "raw"), REFUSED)
 def test_a_value_that_a_type_has_not_ends_the_export_with_a_sentence(column: Column, raw: bytes) -> None:
-    with pytest.raises(ExportError, match=r"The column Day holds “.*which Parquet's type.*choose CSV") as caught:
+    ending = r"has not\. Leave the column out, or choose CSV or JSON Lines\.$"
+    with pytest.raises(ExportError) as caught:
         file_of((column,), [(None,), (raw,)])
+    assert re.match(
+        rf"The column Day holds “{re.escape(raw.decode())}”, which Parquet's type .*{ending}", caught.value.sentence
+    )
     assert caught.value.permanent
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "date"])
+def test_bytes_that_are_no_utf8_end_the_export_and_json_lines_is_no_way_out(kind: str) -> None:
+    with pytest.raises(ExportError, match=r"Day holds “a�”, which is no UTF-8 text\..* or choose CSV\. ") as caught:
+        file_of((Column("a", kind, label="Day"),), [(None,), (b"a\xff",)])
+    assert caught.value.permanent
+
+
+def test_a_refused_value_is_shown_in_short() -> None:
+    with pytest.raises(ExportError) as caught:
+        file_of((Column("a", "integer"),), [(b"1" * 1_000_000,)])
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_float_that_is_infinite_or_none_by_its_own_text_stays_so() -> None:
+    table = table_of((Column("a", "float"),), [(b"inf",), (b"-inf",), (b"nan",), (None,)])
+    assert [str(value) for value in table.column("a").to_pylist()] == ["inf", "-inf", "nan", "None"]
+
+
+INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)
+DECIMALS = st.decimals(-(10**12), 10**12, allow_nan=False, places=2).map(lambda value: value + 0)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+RANDOM = st.tuples(
+    *map(
+        st.none().__or__,
+        (INTEGERS, DECIMALS, FLOATS, st.booleans(), st.dates(), st.datetimes(), st.text(), st.binary()),
+    )
+)
+RANDOM_COLUMNS = (
+    *columns("i:integer"), Column("d", "decimal", 2, precision=15), *columns("f:float b:boolean day:date at:datetime t"),
+    Column("x", "binary"),
+)  # fmt: skip
+
+
+def as_stored(value: Any) -> bytes | None:
+    """A value as a server writes it."""
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(int(value) if isinstance(value, bool) else value).encode()
+
+
+@given(st.lists(RANDOM, min_size=1, max_size=12), st.integers(0, 12))
+def test_random_tables_come_back_from_both_readers(meant: list[tuple[Any, ...]], cut: int) -> None:
+    rows = [tuple(map(as_stored, row)) for row in meant]
+    data = file_of(RANDOM_COLUMNS, rows[:cut], rows[cut:])
+    table = pq.read_table(pa.BufferReader(data))
+    assert list(zip(*table.to_pydict().values(), strict=True)) == meant
+    with tempfile.TemporaryDirectory() as folder:
+        assert by_duckdb(data, Path(folder)) == meant
 
 
 def test_row_groups_are_bounded_in_rows_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +212,34 @@ def test_row_groups_are_bounded_in_rows_and_bytes(monkeypatch: pytest.MonkeyPatc
     assert [wide.metadata.row_group(group).num_rows for group in range(wide.num_row_groups)] == [2, 2, 1]
 
 
-def test_a_file_without_rows_has_its_columns() -> None:
-    table = table_of(columns("a:integer b"), [])
-    assert (table.num_rows, table.schema.names) == (0, ["a", "b"])
+def test_row_groups_grow_when_their_footer_outgrows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 10)
+    monkeypatch.setattr(parquet, "FOOTER_BYTES", parquet.GROUP_BYTES)
+    rows: list[Row] = [(b"%d" % number,) for number in range(10)]
+    many = pq.ParquetFile(pa.BufferReader(file_of(columns("a:integer"), *[rows] * 8)))
+    assert [many.metadata.row_group(group).num_rows for group in range(many.num_row_groups)] == [10, 10, 20, 30, 10]
+
+
+def test_a_row_of_16_megabytes_is_a_group_by_itself() -> None:
+    wide, narrow = [(b"x" * (16 << 20),)], [(b"y",)] * 5
+    file = pq.ParquetFile(pa.BufferReader(file_of(columns("a:binary"), wide, narrow, wide)))
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [1, 6]
+    assert [len(value) for value in file.read().column("a").to_pylist()] == [16 << 20, 1, 1, 1, 1, 1, 16 << 20]
+
+
+def test_a_group_knows_its_least_and_greatest_value_and_how_many_are_null() -> None:
+    file = pq.ParquetFile(pa.BufferReader(file_of(columns("a:integer"), [(b"5",), (None,), (b"-7",)])))
+    statistics = file.metadata.row_group(0).column(0).statistics
+    assert (statistics.min, statistics.max, statistics.null_count) == (-7, 5, 1)
+
+
+@pytest.mark.parametrize("batches", [[], [[]]])
+def test_a_file_without_rows_has_its_columns(tmp_path: Path, batches: list[list[Row]]) -> None:
+    data = file_of((integer(16), Column("b", label="B"), Column("c", "datetime", zone="Asia/Kathmandu")), *batches)
+    table = pq.read_table(pa.BufferReader(data))
+    fields = [(field.name, str(field.type), field.nullable) for field in table.schema]
+    assert fields == [("a", "int16", True), ("b", "string", True), ("c", "timestamp[us, tz=Asia/Kathmandu]", True)]
+    assert (table.num_rows, by_duckdb(data, tmp_path)) == (0, [])
 
 
 def test_null_and_empty_text_stay_apart_in_any_order() -> None:
