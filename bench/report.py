@@ -84,8 +84,8 @@ HOW = """
 All read the same MariaDB on the same machine over TCP to 127.0.0.1, without TLS, from a warm buffer pool. Each run is a
 process of its own. The cases of a group take turns, every second round backwards; a figure is the median of the
 rounds. Python's seconds are the work from connecting to the finished file, without the interpreter's start and imports;
-a C program's are those of its whole process. The engine does what it does in production: it reads the key columns
-behind the columns, makes texts harmless that a spreadsheet would take for formulas, hashes, and syncs the file. Peak
+a C program's are those of its whole process. The engine does what it does in production: it reads in key
+order, makes texts harmless that a spreadsheet would take for formulas, hashes, and syncs the file. Peak
 memory is the process's VmHWM; of `INTO OUTFILE` it is the server's and not shown. "x" is the speed in rows a second,
 compared with the group's first line. After each run the rows are counted; the engine's CSV of the small tables is compared
 value by value with the one that mysqlclient and csv.writer write.
