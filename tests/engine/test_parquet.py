@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exportapp.engine.encoders import parquet
@@ -192,6 +192,7 @@ def as_stored(value: Any) -> bytes | None:
     return str(int(value) if isinstance(value, bool) else value).encode()
 
 
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(st.lists(RANDOM, min_size=1, max_size=12), st.integers(0, 12))
 def test_random_tables_come_back_from_both_readers(meant: list[tuple[Any, ...]], cut: int) -> None:
     rows = [tuple(map(as_stored, row)) for row in meant]
