@@ -65,9 +65,9 @@ def write_piece(
                 raise Interrupted
         writer.write(encoder.finish())
         zoned = tuple(column.title for column in columns if move and column.type == "datetime" and column.zone)
-        size, digest = writer.finish()
-        progress(rows, size)
-        return PieceResult(spec.name, rows, size, digest, last_key, zoned)
+        writer.flush()
+        progress(rows, writer.bytes)
+        return PieceResult(spec.name, rows, *writer.finish(), last_key, zoned)
     except BaseException:
         writer.abort()
         raise
@@ -122,10 +122,13 @@ class _Writer:
             self.bytes += len(data)
             self._sink.write(data)
 
-    def finish(self) -> tuple[int, str]:
+    def flush(self) -> None:
+        """Has all of the file in the sink, and still under no name."""
         self._wait()
         self._thread.shutdown()
         self._store(self._compressor.finish())
+
+    def finish(self) -> tuple[int, str]:
         self._sink.finish()
         return self.bytes, self._hash.hexdigest()
 

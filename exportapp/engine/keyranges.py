@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
+from string import ascii_lowercase, ascii_uppercase, digits
 
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column, Key, KeyRange, KeyValue
 
 MOST_RANGES = 1000  # whatever a server estimates; a range with more rows than meant is left in remainders
 MOST_GUESSES = 100  # edges that a server is asked to put into its own order
+DEPTH = 6  # letters of a text that are looked at, behind what all begin with
+
+# What keys are made of, the narrowest first: numbers, hexadecimal ones, and identifiers in general. Others than letters
+# and digits are in none: to a collation they may be nothing at all.
+ALPHABETS = (digits, digits + "abcdef", digits + "ABCDEF", digits + ascii_uppercase + ascii_lowercase)
+BYTES = bytes(range(256)).decode("latin-1")
 
 
 def cut(first: int, last: int, parts: int) -> tuple[KeyRange, ...]:
@@ -38,32 +46,35 @@ def guesses(column: Column, first: KeyValue, last: KeyValue, parts: int) -> tupl
         return ()
     if column.type in ("date", "datetime"):
         return _moments_between(str(first), str(last), parts, whole_days=column.type == "date")
-    low, high = (_letters(column, value) for value in (first, last))
+    binary = column.type == "binary"
+    low, high = (bytes.fromhex(str(value)).decode("latin-1") if binary else str(value) for value in (first, last))
+    found = _texts_between(low, high, parts, BYTES if binary else "")
+    return tuple(text.encode("latin-1").hex() for text in found) if binary else found
+
+
+def _texts_between(low: str, high: str, parts: int, alphabet: str) -> tuple[str, ...]:
     same = next((index for index, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), 0)
-    numbers = sorted(_number(text[same : same + 6]) for text in (low, high))
-    between = (numbers[0] + (numbers[1] - numbers[0]) * index // parts for index in range(1, parts))
-    found = (_written(column, low[:same] + _text(number)) for number in between)
-    return tuple(dict.fromkeys(value for value in found if value))
+    tails = [text[same : same + DEPTH] for text in (low, high)]
+    alphabet = alphabet or next((one for one in ALPHABETS if set("".join(tails)) <= set(one)), ALPHABETS[-1])
+    start, end = sorted(_number(tail, alphabet) for tail in tails)
+    between = (start + (end - start) * index // parts for index in range(1, parts))
+    return tuple(dict.fromkeys(low[:same] + _text(number, alphabet) for number in between))
 
 
-def _letters(column: Column, value: KeyValue) -> str:
-    return bytes.fromhex(str(value)).decode("latin-1") if column.type == "binary" else str(value)
+def _number(text: str, alphabet: str) -> int:
+    """The first letters of a text as the digits of a number; a letter that the alphabet has not counts as the one before it."""
+    number = 0
+    for letter in text.ljust(DEPTH, alphabet[0]):
+        number = number * len(alphabet) + max(bisect_right(alphabet, letter) - 1, 0)
+    return number
 
 
-def _number(letters: str) -> int:
-    """Six letters as the digits of a number; those beyond Latin-1 count as its last."""
-    return int.from_bytes(letters.encode("latin-1", "replace").ljust(6, b"\0"), "big")
-
-
-def _text(number: int) -> str:
-    return number.to_bytes(6, "big").rstrip(b"\0").decode("latin-1")
-
-
-def _written(column: Column, letters: str) -> str:
-    if column.type == "binary":
-        return letters.encode("latin-1").hex()
-    # Letters alone: what stands between "9" and "A", or is invisible, may be nothing at all to a collation.
-    return "".join(letter if letter.isalnum() else "0" for letter in letters)
+def _text(number: int, alphabet: str) -> str:
+    letters = []
+    for _ in range(DEPTH):
+        number, digit = divmod(number, len(alphabet))
+        letters.append(alphabet[digit])
+    return "".join(reversed(letters))
 
 
 def _moments_between(first: str, last: str, parts: int, *, whole_days: bool) -> tuple[KeyValue, ...]:

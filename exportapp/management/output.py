@@ -17,6 +17,7 @@ from django.core.management.base import OutputWrapper
 
 from exportapp import lifecycle
 from exportapp.engine.errors import ExportError
+from exportapp.engine.sinks.local import rename_durably
 from exportapp.engine.specs import PieceResult
 
 REDRAW_SECONDS = 0.2
@@ -57,8 +58,7 @@ class Output:
                 os.fsync(self._file.fileno())
             self._file.close()
             if self._part:
-                self._part.rename(self._path)
-                _sync(self._path.parent)
+                rename_durably(self._part, self._path)
 
     def abort(self) -> None:
         with suppress(OSError):
@@ -66,14 +66,6 @@ class Output:
         if self._part:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

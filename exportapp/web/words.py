@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from exportapp.datasets import Dataset
-from exportapp.engine.specs import Recipe
-from exportapp.recipes import FILTERS
+from exportapp.engine.encoders.delimited import DELIMITERS
+from exportapp.engine.specs import FileOptions, Recipe
+from exportapp.recipes import FILTERS, HEADERS
 
 
 def recipe_words(recipe: Recipe, dataset: Dataset) -> list[tuple[str, str]]:
@@ -14,10 +17,27 @@ def recipe_words(recipe: Recipe, dataset: Dataset) -> list[tuple[str, str]]:
     if dataset.time_column:
         words.append((labels[dataset.time_column], _range(recipe)))
     words.append(("Columns", ", ".join(labels.get(name, name) for name in recipe.columns)))
+    words += [("Written", choice) for choice in _choices(recipe.options)]
+    if recipe.consistency == "snapshot":
+        words.append(("Read", "in one go, all rows as of one moment"))
     words += [
         ("Only rows where", _filter(labels.get(one.column, one.column), one.op, one.values)) for one in recipe.filters
     ]
     return words
+
+
+def _choices(options: FileOptions) -> Iterator[str]:
+    """What was chosen about the file, where it is not what everybody gets."""
+    if options.header != FileOptions.header:
+        yield HEADERS[options.header].lower() + " in the first row"
+    if options.delimiter != FileOptions.delimiter:
+        yield f"{DELIMITERS[options.delimiter].lower()} between the values"
+    if options.null != FileOptions.null:
+        yield f"{options.null} for missing values"
+    if options.bom:
+        yield "with a byte order mark"
+    if options.exact:
+        yield "machine exact, not for spreadsheets"
 
 
 def _range(recipe: Recipe) -> str:

@@ -214,6 +214,18 @@ def test_progress_is_told_after_each_batch() -> None:
     assert sizes[-1] == piece.bytes
 
 
+def test_who_gives_up_at_the_end_leaves_nothing_under_the_name() -> None:
+    def give_up(rows: int, size: int) -> None:
+        if (rows, size) == (7, whole.bytes):
+            raise Interrupted
+
+    whole = write_piece(chunk(), ListReader(ROWS), MemoryStore())
+    store = MemoryStore()
+    with pytest.raises(Interrupted):
+        write_piece(chunk(), ListReader(ROWS), store, progress=give_up)
+    assert not store.files
+
+
 def test_what_goes_wrong_in_the_store_ends_the_piece_at_the_next_block() -> None:
     class FullSink(MemorySink):
         def write(self, data: bytes) -> None:

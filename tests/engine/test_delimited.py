@@ -133,6 +133,14 @@ def test_a_text_like_a_formula_gets_an_apostrophe_in_any_company(text: str, deli
             assert [back[0][1], back[1][0]] == ["'" + raw.decode()] * 2
 
 
+@pytest.mark.parametrize("digits", ["1" * 5000, "1 " * 2500, "1e" + "1" * 5000])
+@pytest.mark.parametrize("company", [b"x", b'"', None])
+def test_no_text_is_long_to_look_at(digits: str, company: bytes | None) -> None:
+    """A pattern that can read digits in more than one way takes for ever over some texts, and anybody may write those."""
+    for text in (f"-{digits}x", f"+{digits}\x7f"):
+        assert csv_of("a b", (company, text.encode())).endswith(f'"\'{text}"\r\n'.encode())
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_other_texts_are_not_touched(text: str) -> None:
     assert read_back(csv_of("a b", (b"x", text.encode()))) == [["x", text]]

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from exportapp.engine.errors import ExportError
-from exportapp.engine.keyranges import cut, key_of
-from exportapp.engine.specs import Column
+from exportapp.engine.keyranges import cut, cut_at, guesses, key_of
+from exportapp.engine.specs import Column, KeyRange
 from tests.engine.scenes import columns
 
 SPANS = [(1, 1), (0, 0), (-5, -5), (1, 2), (-3, 3), (0, 9), (-(1 << 63), (1 << 64) - 1), (7, 10**30)]
@@ -34,6 +34,34 @@ def test_every_key_lies_in_exactly_one_range(seed: int) -> None:
     edges = [(int(one.after[0]), int(one.upto[0])) for one in ranges if one.after and one.upto]
     holding = [sum(after < key <= upto for after, upto in edges) for key in range(first - 3, last + 4)]
     assert holding == [0] * 3 + [1] * (last - first + 1) + [0] * 3
+
+
+KEYS = [
+    ("text", "K%08d", range(0, 10_000_019, 7919)), ("text", "%06x", range(0, 1 << 24, 4001)),
+    ("text", "ORD-%04X-x", range(1 << 16)), ("binary", "%08x", range(0, 1 << 32, 1 << 20)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "pattern", "numbers"), KEYS)
+def test_guesses_part_the_usual_keys_evenly(kind: str, pattern: str, numbers: range) -> None:
+    keys = [pattern % number for number in numbers]
+    edges = sorted(str(guess) for guess in guesses(Column("k", kind), keys[0], keys[-1], 10))
+    between = [sum(low < key <= high for key in keys) for low, high in pairwise(["", *edges, "~"])]
+    assert sum(between) == len(keys)
+    assert len(between) == 10
+    assert max(between) < 2 * len(keys) / 10
+
+
+def test_days_and_moments_are_parted_by_time() -> None:
+    days = guesses(Column("k", "date"), "2026-01-01", "2026-01-05", 4)
+    assert days == ("2026-01-02", "2026-01-03", "2026-01-04")
+    assert guesses(Column("k", "datetime"), "2026-01-01 00:00:00", "2026-01-02 00:00:00", 2) == ("2026-01-01 12:00:00",)
+    assert guesses(Column("k", "date"), "0000-00-00", "2026-01-05", 4) == ()
+
+
+def test_ranges_between_edges_meet_and_end_with_the_last_key() -> None:
+    assert cut_at(["b", "d"], "d") == (KeyRange(None, ("b",)), KeyRange(("b",), ("d",)))
+    assert cut_at([], "d") == (KeyRange(None, ("d",)),)
 
 
 def test_keys_become_numbers_texts_and_hex() -> None:

@@ -137,6 +137,15 @@ def test_a_condition_that_is_slow_to_count_does_not_hold_planning_up(
     assert plan.ranges[-1].upto == (89,)
 
 
+def test_ends_that_are_slow_to_find_are_waited_for_where_nothing_else_gives_them(
+    numbers: None, database: Database, reader: MySQLReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE VIEW slow AS SELECT id + SLEEP(0.005) AS id FROM t")
+    monkeypatch.setattr(mysql, "PLAN_SECONDS", 0.2)
+    monkeypatch.setattr(MySQLReader, "_check_key", lambda *_: None)
+    assert plan_of(reader, query("slow", "id:integer", "id:integer"), 10).ranges[-1].upto == (89,)
+
+
 def test_without_a_key_or_rows_all_is_one_open_range(numbers: None, database: Database, reader: MySQLReader) -> None:
     database.sql("CREATE TABLE nothing (id INT PRIMARY KEY)")
     assert plan_of(reader, query("t", "id")) == Plan((KeyRange(),), 100, True)

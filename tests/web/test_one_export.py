@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from exportapp import lifecycle
-from exportapp.engine.specs import RecipeFilter
+from exportapp.engine.specs import FileOptions, RecipeFilter
 from exportapp.models import Event, Export, ExportState, Step, StepKind
 from tests.pages import Element, read
 from tests.scenes import HOSTILE, ask, browser, in_state
@@ -48,6 +48,15 @@ def test_recipe_is_told_in_words(alices: Client, alice: User) -> None:
     }
     assert "Status is one of paid, new" in page.text
     assert "Total is between any and 9.50" in page.text
+
+
+def test_choices_that_not_everybody_makes_are_told(alices: Client, alice: User) -> None:
+    options = FileOptions(header="names", delimiter=";", null="NULL", bom=True, exact=True)
+    page = shown(alices, ask(alice, options=options, consistency="snapshot"))
+    assert told(page)["Read"] == "in one go, all rows as of one moment"
+    for choice in ("names as the database has them in the first row", "semicolon between the values",
+                   "NULL for missing values", "with a byte order mark", "machine exact, not for spreadsheets"):  # fmt: skip
+        assert choice in page.text
 
 
 def test_receipt_is_shown_once_there_is_a_file(alices: Client, alice: User) -> None:

@@ -8,14 +8,16 @@ from itertools import chain
 # Full-width signs count: Excel takes them for their ASCII forms where East Asian input is set.
 _ALWAYS = rb"[=@\0]|\xef\xbc[\x9d\xa0]"
 _BLANKS = rb"[\t\r\n]"
-_SIGNED = rb"(?:[+-]|\xef\xbc[\x8b\x8d])(?!(?:\d+(?:[ .,-]?\d+)*(?:[eE][+-]?\d+)?)?%b)"
+# Possessive, and never two ways to read the same digits: the texts are anybody's, and may be chosen to take for ever.
+_DIGITS = rb"(?:\d++(?:[ .,-]\d++)*+(?:[eE][+-]?\d++)?+)?+"
+_SIGNED = rb"(?:[+-]|\xef\xbc[\x8b\x8d])(?!" + _DIGITS + rb"%b)"
 
 _ONE = re.compile(rb"%b|%b|%b" % (_ALWAYS, _BLANKS, _SIGNED % rb"\Z"))
 _IN_LIST = rb"(?:%b|%b|%b)" % (_ALWAYS, _BLANKS, _SIGNED % rb"(?:\x7f|\Z)")
 _FIRST_OF_LIST, _NEXT_OF_LIST = re.compile(_IN_LIST), re.compile(rb"\x7f(?=%b)" % _IN_LIST)
 _BEGINNINGS = (b"=", b"@", b"\0", b"\xef\xbc\x9d", b"\xef\xbc\xa0")
 _SIGNS = (b"-", b"+", b"\xef\xbc\x8b", b"\xef\xbc\x8d")
-_NUMBER_FOLLOWS = re.compile(rb'(?:\d+(?:[ .,-]?\d+)*(?:[eE][+-]?\d+)?)?"')
+_NUMBER_FOLLOWS = re.compile(_DIGITS + b'"')
 
 
 def is_formula(text: bytes) -> bool:

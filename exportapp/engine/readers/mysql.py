@@ -143,11 +143,12 @@ class MySQLReader:
         name = DIALECT.column(lead)
         wanted = f"SELECT MIN({name}), MAX({name}) "
         found = None
-        with _none_of(TOO_SLOW if values else set()):
-            found = self._quickly(wanted + base, values)
+        if values:
+            with _none_of(TOO_SLOW):
+                found = self._quickly(wanted + base, values)
         if found is None:
-            # To find the ends among the wanted rows means to look at all of them; those of the table are at hand.
-            found = self._rows(f"{wanted} FROM {sql.source(DIALECT, query)}", [])
+            # The ends of the wanted rows are found by looking at all of them; those of a table are at hand.
+            found = self._rows(f"{wanted}FROM {sql.source(DIALECT, query)}", [])
         return None if found[0][0] is None else key_of((lead, lead), found[0])
 
     def _edges(self, query: Query, lead: Column, first: KeyValue, last: KeyValue, parts: int) -> list[KeyValue]:

@@ -19,7 +19,7 @@ from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange,
 DIALECT = sql.Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
 BATCH_ROWS = 2000
 ENDS = ("MIN", "MAX")
-_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(rb"[+-]?(\d++(\.\d*+)?+|\.\d++)([eE][+-]?\d++)?")
 _MOMENT_SIGNS = b"0123456789-+:. TZ"
 _MOMENT = re.compile(b"[%b]+" % re.escape(_MOMENT_SIGNS))
 EXACT_AS_FLOAT = 1 << 53

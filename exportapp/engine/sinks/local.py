@@ -82,18 +82,23 @@ class LocalSink:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._part.rename(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            rename_durably(self._part, self._path)
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
+
+
+def rename_durably(before: Path, after: Path) -> None:
+    """Renames a synced file within its folder, so that the new name outlives a power cut. Raises OSError."""
+    before.rename(after)
+    folder = os.open(after.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
