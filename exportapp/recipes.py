@@ -124,7 +124,7 @@ def _option_problems(recipe: Recipe) -> Problems:
     return {}
 
 
-HEADERS = {"labels": "Names that people read", "names": "Names as the database has them"}
+HEADERS = {"labels": "Labels", "names": "Database names"}
 CONSISTENCIES = {
     "chunked": "In parts: each row as of its part's reading. What is interrupted goes on where it was",
     "snapshot": "In one go: all rows as of one moment. What is interrupted starts all over",

@@ -134,6 +134,15 @@ class ExportForm(forms.Form):
             for name in asdict(FileOptions())
         ]
 
+    @staticmethod
+    def formats_with() -> dict[str, list[str]]:
+        """The formats that leave a choice of compression, of reading, and any choice at all besides the first."""
+        return {
+            "compressions": [key for key, entry in FORMATS.items() if len(entry.compressions) > 1],
+            "parts": [key for key, entry in FORMATS.items() if entry.joins],
+            "choices": [key for key, entry in FORMATS.items() if entry.options or entry.joins],
+        }
+
     def told(self) -> list[tuple[str, str]]:
         """Every mistake, as the id of what it is about ('' for the form itself) and its sentence."""
         told = [(_ANCHORS.get(field, "filters"), sentence) for field, sentence in self.problems.items()]

@@ -17,7 +17,8 @@ def recipe_words(recipe: Recipe, dataset: Dataset) -> list[tuple[str, str]]:
     if dataset.time_column:
         words.append((labels[dataset.time_column], _range(recipe)))
     words.append(("Columns", ", ".join(labels.get(name, name) for name in recipe.columns)))
-    words += [("Written", choice) for choice in _choices(recipe.options)]
+    if choices := "; ".join(_choices(recipe.options)):
+        words.append(("Written", choices))
     if recipe.consistency == "snapshot":
         words.append(("Read", "in one go, all rows as of one moment"))
     words += [

@@ -338,3 +338,10 @@ def test_start_page_leads_a_newcomer_to_the_datasets_and_others_to_their_exports
     assert alices.get("/")["Location"] == "/exports/new/"
     ask(alice)
     assert alices.get("/")["Location"] == "/exports/"
+
+
+def test_choices_are_offered_to_the_formats_that_have_them(alices: Client) -> None:
+    form = read(alices.get("/exports/new/orders/").content).one("main").one("form")
+    offered = [one.attributes["data-formats"] for one in form.all("div") if "data-formats" in one.attributes]
+    assert offered == ["csv tsv jsonl", "csv tsv xlsx", "csv", "csv tsv"]  # compression, header, delimiter, NULL
+    assert form.one("details").attributes["data-formats"] == "csv tsv jsonl xlsx"

@@ -54,7 +54,7 @@ def test_choices_that_not_everybody_makes_are_told(alices: Client, alice: User) 
     options = FileOptions(header="names", delimiter=";", null="NULL", bom=True, exact=True)
     page = shown(alices, ask(alice, options=options, consistency="snapshot"))
     assert told(page)["Read"] == "in one go, all rows as of one moment"
-    for choice in ("names as the database has them in the first row", "semicolon between the values",
+    for choice in ("database names in the first row", "semicolon between the values",
                    "NULL for missing values", "with a byte order mark", "machine exact, not for spreadsheets"):  # fmt: skip
         assert choice in page.text
 
