@@ -18,6 +18,7 @@ from bench.tables import table_of
 from exportapp.engine import chunks
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.readers import Reader, open_reader
+from exportapp.engine.runs import Layout
 from exportapp.engine.sinks import open_store
 from exportapp.engine.specs import ChunkSpec, FileOptions, KeyRange
 
@@ -64,11 +65,12 @@ def work(job: Job) -> int:
 def _part(until: str, spec: ChunkSpec, reader: Reader) -> int:
     columns = reader.typed(spec.query)
     encoder = FORMATS[spec.format].encoder(columns, spec.options)
+    width = Layout(len(columns), encoder.runs).place(len(columns) - 1) + 1
     rows = 0
-    for batch in reader.stream(spec.query, spec.range, spec.comment):
+    for batch in reader.stream(spec.query, spec.range, spec.comment, encoder.runs):
         rows += len(batch)
         if until == "encode":
-            encoder.encode([row[: len(columns)] for row in batch])
+            encoder.encode([row[:width] for row in batch])
     return rows
 
 

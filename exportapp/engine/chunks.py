@@ -12,9 +12,10 @@ from exportapp.engine.encoders import FORMATS
 from exportapp.engine.errors import Interrupted
 from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.base import Reader
+from exportapp.engine.runs import Layout
 from exportapp.engine.sinks.base import Sink, Store
 from exportapp.engine.specs import ChunkSpec, PieceResult, Row
-from exportapp.engine.zones import in_zone
+from exportapp.engine.zones import in_zone, moved
 
 LARGE_BLOCK = 4 << 20  # bytes; of larger ones no second is made before the first is gone
 
@@ -34,28 +35,34 @@ def write_piece(
     Interrupted and time alone ends nothing. `progress(rows, bytes)` is called after each batch and at the end, and may
     raise to give up. Whatever is raised, nothing stays under the name.
     """
-    columns, move = in_zone(reader.typed(spec.query), spec.zone)
+    columns, shifts = in_zone(reader.typed(spec.query), spec.zone)
     form = FORMATS[spec.format]
     encoder = form.encoder(columns, spec.options)
     resumable = bool(spec.query.key) and form.joins and not spec.whole
-    places = spec.query.key_places
+    layout = Layout(len(spec.query.read), encoder.runs)
+    width = layout.place(len(columns) - 1) + 1
+    moves = {layout.place(index): shift for index, shift in shifts.items()}
+
+    def key(row: Row) -> Row:
+        return tuple(layout.value(row, place) for place in spec.query.key_places)
+
     writer = _Writer(store.create(spec.name), spec.compression)
     try:
         writer.write(encoder.start() if spec.first else b"")
         rows, ending, last_key = 0, False, None
         before: Row = ()  # the key of the row before
         deadline = time.monotonic() + spec.seconds
-        for batch in reader.stream(spec.query, spec.range, spec.comment):
-            if ending and (end := _first_change(batch, before, places)) is not None:
-                before = _key(batch[end - 1], places) if end else before
+        for batch in reader.stream(spec.query, spec.range, spec.comment, encoder.runs):
+            if ending and (end := _first_change(batch, before, key)) is not None:
+                before = key(batch[end - 1]) if end else before
                 last_key = key_of(spec.query.key, before)
                 batch = batch[:end]
             if batch:
-                before = _key(batch[-1], places)
+                before = key(batch[-1])
                 rows += len(batch)
-                if len(batch[0]) > len(columns):
-                    batch = [row[: len(columns)] for row in batch]
-                writer.write(encoder.encode(move(batch) if move else batch))
+                if len(batch[0]) > width:
+                    batch = [row[:width] for row in batch]
+                writer.write(encoder.encode(moved(batch, moves) if moves else batch))
                 progress(rows, writer.bytes)
             del batch  # before the next is fetched: a row may have 16 MB
             if last_key is not None:
@@ -64,26 +71,21 @@ def write_piece(
             if ending and not resumable:
                 raise Interrupted
         writer.write(encoder.finish())
-        zoned = tuple(column.title for column in columns if move and column.type == "datetime" and column.zone)
         writer.flush()
         progress(rows, writer.bytes)
-        return PieceResult(spec.name, rows, *writer.finish(), last_key, zoned)
+        return PieceResult(spec.name, rows, *writer.finish(), last_key, tuple(columns[index].title for index in shifts))
     except BaseException:
         writer.abort()
         raise
 
 
-def _key(row: Row, places: tuple[int, ...]) -> Row:
-    return tuple(row[place] for place in places)
-
-
-def _first_change(batch: list[Row], before: Row, places: tuple[int, ...]) -> int | None:
+def _first_change(batch: list[Row], before: Row, key: Callable[[Row], Row]) -> int | None:
     """How many rows of a batch still have the key `before`, that of the row before them; None when all of them have.
 
     The key of a view or a query is unique by declaration only, and a remainder starts behind the last key: a piece that
     ended between two rows of one key would lose the second.
     """
-    return next((index for index, row in enumerate(batch) if _key(row, places) != before), None)
+    return next((index for index, row in enumerate(batch) if key(row) != before), None)
 
 
 class _Writer:

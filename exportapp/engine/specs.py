@@ -26,7 +26,8 @@ class Column:
 
     A reader's `typed` fills in what the source knows: `scale` and `precision` are a decimal's digits behind the point
     and in all, `bits` the size of an integer or a float, `padded` numbers that may begin with zeros (ZEROFILL, YEAR) or
-    be written in another way that JSON has not. `zone` is the zone that a datetime is in, '' when nobody has said: in
+    be written in another way that JSON has not, `bare` that the source's own text of a value may stand in a file as it
+    is, and has neither delimiters nor quotes. `zone` is the zone that a datetime is in, '' when nobody has said: in
     the columns that an encoder gets, each value of a datetime with a zone ends in its offset, "+02:00".
     """
 
@@ -39,6 +40,7 @@ class Column:
     bits: int | None = None
     unsigned: bool = False
     padded: bool = False
+    bare: bool = False
 
     @property
     def title(self) -> str:

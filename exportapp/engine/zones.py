@@ -17,29 +17,32 @@ _MINUTE = len("2026-03-29 01:30")
 _SECOND = len("2026-03-29 01:30:00")
 
 
-def in_zone(columns: Sequence[Column], zone: str) -> tuple[tuple[Column, ...], Callable[[list[Row]], list[Row]] | None]:
-    """The columns as they are when written in `zone`, and what moves rows there; None when nothing is to be moved.
+Shifts = dict[int, Callable[[bytes | None], bytes | None]]
 
-    A datetime whose zone nobody declared stays as it is stored. Rows may have more values than there are columns.
+
+def in_zone(columns: Sequence[Column], zone: str) -> tuple[tuple[Column, ...], Shifts]:
+    """The columns as they are when written in `zone`, and by their places what moves the values of some there.
+
+    A datetime whose zone nobody declared stays as it is stored.
     """
     if not zone:
-        return tuple(replace(column, zone="") for column in columns), None
-    shifts = {
+        return tuple(replace(column, zone="") for column in columns), {}
+    shifts: Shifts = {
         index: _Shift(column.zone, zone)
         for index, column in enumerate(columns)
         if column.type == "datetime" and column.zone
     }
-    if not shifts:
-        return tuple(columns), None
-    shifted = tuple(replace(one, zone=zone) if index in shifts else one for index, one in enumerate(columns))
+    return tuple(
+        replace(column, zone=zone, bare=False) if index in shifts else column for index, column in enumerate(columns)
+    ), shifts
 
-    def move(rows: list[Row]) -> list[Row]:
-        values = list(zip(*rows, strict=True))
-        for index, shift in shifts.items():
-            values[index] = tuple(map(shift, values[index]))
-        return list(zip(*values, strict=True))
 
-    return shifted, move
+def moved(rows: list[Row], shifts: Shifts) -> list[Row]:
+    """The rows with the values at some of their places moved."""
+    values = list(zip(*rows, strict=True))
+    for place, shift in shifts.items():
+        values[place] = tuple(map(shift, values[place]))
+    return list(zip(*values, strict=True))
 
 
 class _Shift:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.base import Reader
+from exportapp.engine.runs import Run
 from exportapp.engine.specs import Column, Key, KeyRange, Plan, Query, Row
 
 TEXTS = ("", "a", '"', '""', ",", "\r\n", "\n", "\\N", "\\", "%b%s%%", "größer", "🦀", "=1+1", "\x00\x1f", "a,b\"c'\nd")
@@ -76,13 +77,22 @@ class ListReader:
     def typed(self, query: Query) -> tuple[Column, ...]:
         return query.columns
 
-    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+    def stream(self, query: Query, key_range: KeyRange, comment: str, runs: Sequence[Run] = ()) -> Iterator[list[Row]]:
         keys = [key_of(query.key, tuple(row[place] for place in query.key_places)) for row in self.rows]
         within = [row for row, key in zip(self.rows, keys, strict=True) if self._within(key, key_range)]
         for start in range(0, len(within), self.batch):
             if start:
                 self.then()
-            yield within[start : start + self.batch]
+            yield [self._in_runs(row, runs) for row in within[start : start + self.batch]]
+
+    def _in_runs(self, row: Row, runs: Sequence[Run]) -> Row:
+        for run in reversed(runs):
+            texts = [run.null.encode() if value is None else value for value in row[run.first : run.places.stop]]
+            joined = texts[0] + b"".join(
+                between.encode() + text for between, text in zip(run.between, texts[1:], strict=True)
+            )
+            row = (*row[: run.first], joined, *row[run.places.stop :])
+        return row
 
     def _within(self, key: Key, key_range: KeyRange) -> bool:
         after, upto = key_range.after, key_range.upto

@@ -9,6 +9,7 @@ import pytest
 
 from exportapp.engine.specs import Column
 from exportapp.engine.zones import in_zone
+from exportapp.engine.zones import moved as moved_there
 
 ZONES = (
     "UTC",
@@ -22,9 +23,9 @@ ZONES = (
 
 
 def moved(text: str, stored: str, zone: str) -> str:
-    _, move = in_zone([Column("n", "integer"), Column("at", "datetime", zone=stored)], zone)
-    assert move
-    [row] = move([(b"1", text.encode(), b"key")])
+    _, shifts = in_zone([Column("n", "integer"), Column("at", "datetime", zone=stored)], zone)
+    assert shifts
+    [row] = moved_there([(b"1", text.encode(), b"key")], shifts)
     assert (row[0], row[2]) == (b"1", b"key")
     return (row[1] or b"").decode()
 
@@ -80,13 +81,13 @@ def test_null_stays_null_and_only_declared_times_move() -> None:
         Column("c", "date", zone="UTC"),
         Column("d"),
     )
-    after, move = in_zone(columns, "Asia/Tokyo")
+    after, shifts = in_zone(columns, "Asia/Tokyo")
     assert [column.zone for column in after] == ["Asia/Tokyo", "", "UTC", ""]
-    assert move
+    assert shifts
     row = (None, b"2026-01-31 10:00:00", b"2026-01-31", b"2026-01-31 10:00:00")
-    assert move([row]) == [row]
+    assert moved_there([row], shifts) == [row]
 
 
 def test_without_a_zone_or_a_declared_time_nothing_is_done() -> None:
-    assert in_zone([Column("a", "datetime", zone="UTC")], "") == ((Column("a", "datetime"),), None)
-    assert in_zone([Column("a", "datetime"), Column("b")], "Asia/Tokyo")[1] is None
+    assert in_zone([Column("a", "datetime", zone="UTC")], "") == ((Column("a", "datetime"),), {})
+    assert in_zone([Column("a", "datetime"), Column("b")], "Asia/Tokyo")[1] == {}

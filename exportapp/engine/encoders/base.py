@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from exportapp.engine.runs import Run
 from exportapp.engine.specs import Column, FileOptions, Row
 
 
 class Encoder(Protocol):
     """Built with the columns that the reader really delivers; used for one piece."""
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """Neighbouring columns that it wants as one value each, because it would write them just so."""
 
     def start(self) -> bytes:
         """What a file opens with; asked for only in the first piece of a file."""

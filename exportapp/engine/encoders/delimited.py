@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from exportapp.engine.encoders.formulas import all_defused, defused, quoted_defused
 from exportapp.engine.encoders.templates import RowTemplates, Values, changed
+from exportapp.engine.runs import grouped, runs_of
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row
 
 BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no delimiter, quote or line end in them
@@ -26,15 +27,18 @@ class CSVEncoder:
     def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
         self._columns = columns
         self._options = options
-        bare = [column.type in BARE_TYPES for column in columns]
+        groups = grouped(columns, lambda column: column.bare and column.type in BARE_TYPES)
+        bare = [group[0].type in BARE_TYPES for group in groups]
         self._quoted = bare.count(False)
-        self._care = [_CARE.get(column.type, self._text) for column in columns]
+        self._care = [_CARE.get(group[0].type, self._text) for group in groups]
         self._plain = all(column.type != "binary" for column in columns)
         null = null_text(options, len(columns)).encode()
         fields = [b"%b" if plain else b'"%b"' for plain in bare]
         delimiter = options.delimiter.encode()
+        self.runs = runs_of(groups, null.decode(), lambda column: options.delimiter)
         self._tabs = len(columns) - 1 if options.delimiter == "\t" else 0
-        self._templates = RowTemplates(fields, [null] * len(columns), lambda parts: delimiter.join(parts) + b"\r\n")
+        nulls = [null if len(group) == 1 else None for group in groups]
+        self._templates = RowTemplates(fields, nulls, lambda parts: delimiter.join(parts) + b"\r\n")
 
     def start(self) -> bytes:
         named = self._options.header == "names"
@@ -48,7 +52,7 @@ class CSVEncoder:
             if block is not None and self._is_well_formed(block, rows):
                 return block if self._options.exact else quoted_defused(block)
             del block
-        columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
+        columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._care)
         return self._templates.columns(
             [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]
         )

@@ -46,7 +46,7 @@ def quoted_defused(block: bytes) -> bytes:
         if beginning[:1] in block:
             block = block.replace(b'"' + beginning, b"\"'" + beginning)
     for sign in _SIGNS:
-        if sign[:1] in block:
+        if sign[:1] in block and b'"' + sign in block:
             before, *texts = block.split(b'"' + sign)
             signed = [b'"' + sign if _NUMBER_FOLLOWS.match(text) else b"\"'" + sign for text in texts]
             block = before + b"".join(chain.from_iterable(zip(signed, texts, strict=True)))

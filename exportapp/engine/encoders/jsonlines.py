@@ -7,9 +7,11 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from exportapp.engine.encoders.templates import RowTemplates, Values, changed
 from exportapp.engine.errors import ExportError
+from exportapp.engine.runs import grouped, runs_of
 from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
 
 _JSON_NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # RFC 8259, section 6
@@ -24,15 +26,17 @@ class JSONLinesEncoder:
     """One JSON object a line: numbers as numbers, binary as base64, JSON columns embedded, the rest as texts."""
 
     def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
-        self._columns = columns
-        self._writers = [_writer(column) for column in columns]
+        groups = grouped(columns, lambda column: column.bare and _writer(column) is None)
+        self.runs = runs_of(groups, "null", lambda column: f",{_named(column)}")
+        self._writers = [_writer(group[0]) for group in groups]
         self._plain = all(writer in (None, _texts) for writer in self._writers)
-        names = [json.dumps(column.name, ensure_ascii=False).encode().replace(b"%", b"%%") for column in columns]
-        values = [b"%b" if column.type in _BARE else b'"%b"' for column in columns]
-        fields = [name + b":" + value for name, value in zip(names, values, strict=True)]
-        nulls = [name.replace(b"%%", b"%") + b":null" for name in names]
+        names = [_named(group[0]).encode() for group in groups]
+        values = [b"%b" if group[0].type in _BARE else b'"%b"' for group in groups]
+        fields = [name.replace(b"%", b"%%") + value for name, value in zip(names, values, strict=True)]
+        nulls = [name + b"null" if len(group) == 1 else None for name, group in zip(names, groups, strict=True)]
         self._templates = RowTemplates(fields, nulls, lambda parts: b"{" + b",".join(parts) + b"}\n")
-        self._quotes = b"".join(fields).count(b'"')
+        between = "".join(chain.from_iterable(run.between for run in self.runs)).encode()
+        self._quotes = (b"".join(fields) + between).count(b'"')
 
     def start(self) -> bytes:
         return b""
@@ -43,7 +47,7 @@ class JSONLinesEncoder:
             if block is not None and self._needs_no_escape(block, rows):
                 return block
             del block
-            columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
+            columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._writers)
             written = [write(column) if write else column for column, write in zip(columns, self._writers, strict=True)]
             return self._templates.columns(written)
         except UnicodeDecodeError as error:
@@ -61,6 +65,10 @@ class JSONLinesEncoder:
 
     def finish(self) -> bytes:
         return b""
+
+
+def _named(column: Column) -> str:
+    return json.dumps(column.name, ensure_ascii=False) + ":"
 
 
 def _check_utf8(data: bytes) -> None:

@@ -34,11 +34,12 @@ def changed(column: Values, all_at_once: Callable[[bytes], bytes], one: Callable
 
 
 class RowTemplates:
-    """Templates for rows of `fields`; `join` makes a row of its fields, `nulls` is what stands for NULL in each."""
+    """Templates for rows of `fields`; `join` makes a row of its fields.
 
-    def __init__(
-        self, fields: Sequence[bytes], nulls: Sequence[bytes], join: Callable[[Sequence[bytes]], bytes]
-    ) -> None:
+    `nulls` is what stands for NULL in each; where that is None, NULL raises TypeError.
+    """
+
+    def __init__(self, fields: Sequence[bytes], nulls: Values, join: Callable[[Sequence[bytes]], bytes]) -> None:
         self._fields = fields
         self._nulls = nulls
         self._join = join

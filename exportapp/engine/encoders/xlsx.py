@@ -11,6 +11,7 @@ from exportapp.engine.encoders import xlsxcells as cells
 from exportapp.engine.encoders.xlsxcells import CellWriter, Values
 from exportapp.engine.encoders.zipstream import ZipStream
 from exportapp.engine.errors import ExportError
+from exportapp.engine.runs import Run
 from exportapp.engine.specs import Column, FileOptions, Row
 
 SHEET_ROWS = 1_048_576  # with the header; these two: "Excel specifications and limits"
@@ -32,6 +33,8 @@ WIDTH_ROWS = 200  # of the first batch
 
 class XLSXEncoder:
     """Numbers, dates and times as what they are, as long as Excel keeps them exactly; NULL as no cell at all."""
+
+    runs: tuple[Run, ...] = ()
 
     def __init__(self, columns: Sequence[Column], options: FileOptions = FileOptions()) -> None:
         if len(columns) > MOST_COLUMNS:

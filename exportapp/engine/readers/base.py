@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from exportapp.engine.runs import Run
 from exportapp.engine.specs import Column, KeyRange, Plan, Query, Row
 
 COUNT_LIMIT = 200_000  # rows that planning counts exactly; beyond, the estimate is the server's own
@@ -16,8 +17,10 @@ class Reader(Protocol):
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         """Cuts the query's rows into coarse key ranges. Raises ExportError."""
 
-    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+    def stream(self, query: Query, key_range: KeyRange, comment: str, runs: Sequence[Run] = ()) -> Iterator[list[Row]]:
         """Batches of raw rows in key order, with the values of `query.read`. Raises ExportError.
+
+        Those of each of `runs` come as one value; only columns that `typed` calls bare may be in one.
 
         A batch is bounded in rows and, where the source tells how wide its columns may be, in bytes. Left half-way, it
         ends the connection: what remains is never read.

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -23,6 +23,7 @@ from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import cut, cut_at, guesses, key_of, null_key
 from exportapp.engine.readers.base import COUNT_LIMIT
+from exportapp.engine.runs import Layout, Run
 from exportapp.engine.specs import MOMENT_TYPES, Column, Key, KeyRange, KeyValue, Plan, Query, Row
 
 # A NUL cannot stand in a statement, so it marks bound values even where a declared query has its own % or ?.
@@ -40,7 +41,7 @@ SESSION = (
 READ_TIMEOUT = 600  # seconds that a query may take until its first row
 STATEMENT_SECONDS = 6 * 3600  # and until its last; MariaDB's clock goes on while rows are sent
 BATCH_BYTES = 8 << 20
-BATCH_ROWS = 2000
+BATCH_ROWS = 1000  # of 2000 the values leave the processor's cache before they are written: 5 % slower
 
 REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
 CHANGED = {1054, 1064, 1146, 1356}
@@ -223,17 +224,18 @@ class MySQLReader:
             raise ExportError(f"The key column {listed[0]} is an ENUM or SET, which cannot be cut into ranges. An "
                               "operator has to choose another key for this dataset, or none.", permanent=True)  # fmt: skip
 
-    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+    def stream(self, query: Query, key_range: KeyRange, comment: str, runs: Sequence[Run] = ()) -> Iterator[list[Row]]:
         self._comment = comment
         with _explained():
             self._learn(query)
-            columns = query.read
-            expressions = ", ".join(self._expression(column) for column in columns)
+            columns, layout = query.read, Layout(len(query.read), runs)
+            selected, texts = _selected([self._expression(column) for column in columns], runs)
             clause, values = sql.where(DIALECT, query, key_range)
-            statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
-            result = self._query(statement, values, stream=True)
+            statement = f"SELECT {selected} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
+            result = self._query(statement, [*texts, *values], stream=True)
             self._streaming = True
-            floats = [index for index, column in enumerate(columns) if self._fields[column.name][1] == FIELD_TYPE.FLOAT]
+            kinds = [self._fields[column.name][1] for column in columns]
+            floats = [layout.place(index) for index, kind in enumerate(kinds) if kind == FIELD_TYPE.FLOAT]
             size = _batch_rows(result)
             try:
                 while batch := _fetch(result, size):
@@ -306,6 +308,24 @@ class MySQLReader:
                 wire.shutdown(socket.SHUT_RDWR)
 
 
+def _selected(expressions: list[str], runs: Sequence[Run]) -> tuple[str, sql.Values]:
+    """The list behind SELECT, and the texts bound in it."""
+    selected: list[str] = []
+    texts: sql.Values = []
+    done = 0
+    for run in runs:
+        first, *others = (f"IFNULL({expressions[place]}, {DIALECT.mark})" for place in run.places)
+        selected += expressions[done : run.first]
+        if len(set(run.between)) == 1:  # a few per cent less of the server's time, which is what an export waits for
+            selected.append(f"CONCAT_WS({', '.join([DIALECT.mark, first, *others])})")
+            texts += [run.between[0], *[run.null] * len(run.places)]
+        else:
+            selected.append(f"CONCAT({f', {DIALECT.mark}, '.join([first, *others])})")
+            texts += [run.null, *chain.from_iterable((between, run.null) for between in run.between)]
+        done = run.places.stop
+    return ", ".join(selected + expressions[done:]), texts
+
+
 def _batch_rows(result: Any) -> int:
     """As many rows as fit BATCH_BYTES even if every value is as long as its type allows."""
     widest: int = sum(field[3] % (1 << 32) for field in result.describe())  # the driver gives LONGTEXT's 4 GiB as -1
@@ -340,16 +360,16 @@ def _typed(column: Column, field: Any, flags: int) -> Column:
     if kind in _BITS:
         declared = column.type if column.type == "boolean" else "integer"
         unsigned = unsigned or kind in (FIELD_TYPE.BIT, FIELD_TYPE.YEAR)
-        return replace(column, type=declared, bits=_BITS[kind], unsigned=unsigned, padded=padded, zone="")
+        return replace(column, type=declared, bits=_BITS[kind], unsigned=unsigned, padded=padded, zone="", bare=True)
     if kind in _DECIMALS:
         precision = length - (scale > 0) - (not unsigned)  # the length counts the point and the sign as well
-        return replace(column, type="decimal", precision=precision, scale=scale, padded=padded, zone="")
+        return replace(column, type="decimal", precision=precision, scale=scale, padded=padded, zone="", bare=True)
     if kind in _FLOATS:
-        return replace(column, type="float", bits=_FLOATS[kind], padded=padded, zone="")
+        return replace(column, type="float", bits=_FLOATS[kind], padded=padded, zone="", bare=kind == FIELD_TYPE.DOUBLE)
     if kind in _MOMENTS:
         # The session is in UTC, and so is what the server gives of a TIMESTAMP.
         zone = "UTC" if kind == FIELD_TYPE.TIMESTAMP else column.zone
-        return replace(column, type=_MOMENTS[kind], zone=zone)
+        return replace(column, type=_MOMENTS[kind], zone=zone, bare=True)
     texts = {"text", "json", "binary"}
     return replace(column, type=column.type if column.type in texts else "text", zone="")
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import cut, key_of, null_key
+from exportapp.engine.runs import Run
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, KeyRange, Plan, Query, Row
 
 # Not the standard's double quotes: in them SQLite takes the name of a missing column for a text, and gives that.
@@ -67,7 +68,8 @@ class SQLiteReader:
     def typed(self, query: Query) -> tuple[Column, ...]:
         return query.columns
 
-    def stream(self, query: Query, key_range: KeyRange, comment: str) -> Iterator[list[Row]]:
+    def stream(self, query: Query, key_range: KeyRange, comment: str, runs: Sequence[Run] = ()) -> Iterator[list[Row]]:
+        # No columns are bare here, for any may hold values of any type: there are no runs.
         with _explained():
             columns = query.read
             expressions = ", ".join(_expression(column) for column in columns)
