@@ -29,16 +29,17 @@ class CSVEncoder:
         self._options = options
         groups = grouped(columns, lambda column: column.bare and column.type in BARE_TYPES)
         bare = [group[0].type in BARE_TYPES for group in groups]
-        self._quoted = bare.count(False)
         self._care = [_CARE.get(group[0].type, self._text) for group in groups]
         self._plain = all(column.type != "binary" for column in columns)
         null = null_text(options, len(columns)).encode()
         fields = [b"%b" if plain else b'"%b"' for plain in bare]
         delimiter = options.delimiter.encode()
         self.runs = runs_of(groups, null.decode(), lambda column: options.delimiter)
-        self._tabs = len(columns) - 1 if options.delimiter == "\t" else 0
+        empty = tuple(delimiter * (len(group) - 1) for group in groups)
+        # A quote has to be doubled, and what begins with a blank may be a formula.
+        special = b'"' if options.exact else b'"\t\r\n'
         nulls = [null if len(group) == 1 else None for group in groups]
-        self._templates = RowTemplates(fields, nulls, lambda parts: delimiter.join(parts) + b"\r\n")
+        self._templates = RowTemplates(fields, nulls, lambda parts: delimiter.join(parts) + b"\r\n", empty, special)
 
     def start(self) -> bytes:
         named = self._options.header == "names"
@@ -49,23 +50,12 @@ class CSVEncoder:
     def encode(self, rows: Sequence[Row]) -> bytes:
         if self._plain:
             block = self._templates.rows(rows)
-            if block is not None and self._is_well_formed(block, rows):
+            if block is not None:
                 return block if self._options.exact else quoted_defused(block)
-            del block
         columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._care)
         return self._templates.columns(
             [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]
         )
-
-    def _is_well_formed(self, block: bytes, rows: Sequence[Row]) -> bool:
-        """Whether no text has a quote, and none could begin with a line end or a tab."""
-        # Two quotes a quoted value and not one more: then no value has a quote of its own.
-        if block.count(b'"') != 2 * len(rows) * self._quoted:
-            return False
-        if self._options.exact or not self._quoted:
-            return True
-        tabs = b"\t" in block and block.count(b"\t") != self._tabs * len(rows)
-        return not tabs and block.count(b"\n") == len(rows) and block.count(b"\r") == len(rows)
 
     def _text(self, column: Values) -> Values:
         return changed(column, self._all_escaped, self._escaped)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from exportapp.engine.specs import Row
 
 Values = Sequence[bytes | None]
 TEMPLATES_KEPT = 1000
+_SLICE = 1 << 20
 BETWEEN = b"\x7f"  # the one control character that neither JSON escapes nor texts hold
 
 
@@ -36,22 +37,42 @@ def changed(column: Values, all_at_once: Callable[[bytes], bytes], one: Callable
 class RowTemplates:
     """Templates for rows of `fields`; `join` makes a row of its fields.
 
-    `nulls` is what stands for NULL in each; where that is None, NULL raises TypeError.
+    `nulls` is what stands for NULL in each; where that is None, NULL raises TypeError. `empty` is a row of values with
+    nothing in them but what a run has between its own, and `special` are the bytes that texts may not hold as they are.
     """
 
-    def __init__(self, fields: Sequence[bytes], nulls: Values, join: Callable[[Sequence[bytes]], bytes]) -> None:
+    def __init__(
+        self,
+        fields: Sequence[bytes],
+        nulls: Values,
+        join: Callable[[Sequence[bytes]], bytes],
+        empty: Row,
+        special: bytes,
+    ) -> None:
         self._fields = fields
         self._nulls = nulls
         self._join = join
         self._full = join(fields)
+        self._ordinary = bytes(set(range(256)) - set(special))
+        self._skeleton = (self._full % empty).translate(None, self._ordinary)
         self._templates: dict[tuple[bool, ...], bytes] = {}
 
-    def rows(self, rows: Iterable[Row]) -> bytes | None:
-        """The rows as they are; None when one of them holds NULL."""
+    def rows(self, rows: Sequence[Row]) -> bytes | None:
+        """The rows as they are; None when one of them holds NULL, or a text in them a special byte."""
         try:
-            return b"".join(map(self._full.__mod__, rows))
+            block = b"".join(map(self._full.__mod__, rows))
         except TypeError:
             return None
+        return block if self._holds(block, self._skeleton * len(rows)) else None
+
+    def _holds(self, block: bytes, special: bytes) -> bool:
+        """Whether these are the special bytes of a block: one look at each byte finds whatever is out of place."""
+        found = b""
+        for start in range(0, len(block), _SLICE):
+            found += block[start : start + _SLICE].translate(None, self._ordinary)
+            if len(found) > len(special):
+                return False
+        return found == special
 
     def columns(self, columns: Sequence[Values]) -> bytes:
         """The rows that stand across `columns`, with whatever NULLs they hold."""
