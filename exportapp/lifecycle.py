@@ -405,7 +405,9 @@ def make_ready(step: Step, file: FileResult, receipt: dict[str, Any]) -> None:
         )
         if not published:
             raise LeaseLost
-        _tell(export, "ready", f"Ready: {file.rows:,} rows, checked against every part", step=step)
+        differs = export.rows_exact and export.rows_estimated != file.rows
+        counted = f"; {export.rows_estimated:,} were counted before" if differs else ""
+        _tell(export, "ready", f"Ready: {file.rows:,} rows, checked against every part{counted}", step=step)
         if export.notify:
             Step.objects.create(export=export, kind=StepKind.NOTIFY, not_before=at)
 

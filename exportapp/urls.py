@@ -15,6 +15,7 @@ urlpatterns = [
     path("exports/new/<slug:name>/", views.new_export, name="new-export"),
     path("exports/<uuid:export_id>/", views.one_export, name="export"),
     path("exports/<uuid:export_id>/download", views.download, name="download"),
+    path("exports/<uuid:export_id>/receipt.json", views.receipt, name="receipt"),
     path("exports/<uuid:export_id>/cancel", views.cancel, name="cancel"),
     path("exports/<uuid:export_id>/again", views.again, name="again"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),

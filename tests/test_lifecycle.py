@@ -285,6 +285,15 @@ def test_history_of_an_export_that_goes_well_has_each_change_once(alice: User) -
     ]
 
 
+def test_history_tells_when_another_number_of_rows_was_counted_before(alice: User) -> None:
+    step = held(StepKind.PLAN, alice)
+    lifecycle.finish_plan(step, planned(parts=3, rows=31))
+    while following := lifecycle.claim("worker"):
+        finish(following)
+    ready = step.export.events.get(kind="ready")
+    assert ready.text == "Ready: 30 rows, checked against every part; 31 were counted before"
+
+
 CHANGES: dict[str, Verb] = {
     "retry": lambda step: lifecycle.fail_step(step, PASSING),
     "failed": lambda step: lifecycle.fail_step(step, LASTING),

@@ -30,15 +30,15 @@ def write_piece(
 ) -> PieceResult:
     """Writes the piece `spec.name` and says what is in it.
 
-    Ends early when `spec.seconds` are over or `stopping()` says so: with a key the rest is left for a remainder
-    (`last_key`), from the next change of key on; without one, or where the piece is to be whole, `stopping` raises
-    Interrupted and time alone ends nothing. `progress(rows, bytes)` is called after each batch and at the end, and may
-    raise to give up. Whatever is raised, nothing stays under the name.
+    Ends early when `spec.seconds` are over or `stopping()` says so: with a key that can be resumed the rest is left for
+    a remainder (`last_key`), from the next change of key on; without one, or where the piece is to be whole, `stopping`
+    raises Interrupted and time alone ends nothing. `progress(rows, bytes)` is called after each batch and at the end, and
+    may raise to give up. Whatever is raised, nothing stays under the name.
     """
     columns, shifts = in_zone(reader.typed(spec.query), spec.zone)
     form = FORMATS[spec.format]
     encoder = form.encoder(columns, spec.options)
-    resumable = bool(spec.query.key) and form.joins and not spec.whole
+    resumable = bool(spec.query.key) and form.joins and not spec.whole and reader.can_resume(spec.query)
     layout = Layout(len(spec.query.read), encoder.runs)
     width = layout.place(len(columns) - 1) + 1
     moves = {layout.place(index): shift for index, shift in shifts.items()}

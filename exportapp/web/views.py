@@ -13,10 +13,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from exportapp import datasets, lifecycle, recipes
+from exportapp import datasets, lifecycle, recipes, storage
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Recipe
 from exportapp.models import Export, ExportState, Gate, StepKind
@@ -150,6 +151,18 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     if downloads.starts_at_the_beginning(request):
         lifecycle.note_download(export, person)
     return response
+
+
+@for_people
+@require_safe
+@never_cache
+def receipt(request: HttpRequest, export_id: UUID) -> HttpResponse:
+    export = export_for(signed_in(request), export_id)
+    if not export.receipt:
+        raise Http404
+    name = f"{storage.download_name(export)}.receipt.json"
+    headers = {"Content-Disposition": content_disposition_header(True, name) or "attachment"}
+    return JsonResponse(export.receipt, json_dumps_params={"indent": 2}, headers=headers)
 
 
 @for_people

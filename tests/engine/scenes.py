@@ -74,6 +74,9 @@ class ListReader:
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         return Plan((KeyRange(),), len(self.rows), True)
 
+    def can_resume(self, query: Query) -> bool:
+        return True
+
     def typed(self, query: Query) -> tuple[Column, ...]:
         return query.columns
 

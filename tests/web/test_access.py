@@ -62,6 +62,7 @@ MATRIX = [
     ("GET", "/exports/{id}/",            ["in", 200, 404, 404, 200, 200, 404, 404, 200, "in", 200]),
     ("GET", "/exports/{id}/download",    ["in", 200, 404, 404, 200, 200, 404, 404, 200, "in", 404]),
     ("HEAD", "/exports/{id}/download",   ["in", 200, 404, 404, 200, 200, 404, 404, 200, "in", 404]),
+    ("GET", "/exports/{id}/receipt.json", ["in", 200, 404, 404, 200, 200, 404, 404, 200, "in", 200]),
     ("POST", "/exports/{id}/cancel",     ["in", 302, 404, 404, 302, 404, 404, 404, 302, "in", 302]),
     ("POST", "/exports/{id}/again",      ["in", 302, 404, 404, 404, 404, 404, 404, 404, "in", 302]),
     ("GET", "/admin/",                   ["in", "in", "in", "in", 200, 200, 200, "in", 200, "in", "in"]),
@@ -132,6 +133,7 @@ def test_every_address_is_in_the_matrix() -> None:
         ("/exports/new/orders/", "GET, HEAD, POST"),
         ("/exports/{id}/", "GET, HEAD"),
         ("/exports/{id}/download", "GET, HEAD"),
+        ("/exports/{id}/receipt.json", "GET, HEAD"),
         ("/exports/{id}/cancel", "POST"),
         ("/exports/{id}/again", "POST"),
         ("/logout/", "POST, OPTIONS"),
@@ -152,7 +154,7 @@ def test_wrong_method_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("id", [str(uuid.UUID(int=0)), "1", "not-an-id", "../../etc/passwd"])
 def test_unknown_export_is_not_there(alices: Client, id: str) -> None:
-    for method, page in (("GET", ""), ("GET", "download"), ("POST", "cancel"), ("POST", "again")):
+    for method, page in (("GET", ""), ("GET", "download"), ("GET", "receipt.json"), ("POST", "cancel"), ("POST", "again")):
         assert answer(alices, method, f"/exports/{id}/{page}").status_code == 404
 
 

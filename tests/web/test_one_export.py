@@ -73,6 +73,21 @@ def test_receipt_is_shown_once_there_is_a_file(alices: Client, alice: User) -> N
     assert "What is in the file" not in shown(alices, ask(alice)).text
 
 
+def test_receipt_is_there_to_take_away(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.READY)
+    response = alices.get(f"/exports/{export.pk}/receipt.json")
+    assert response.json() == export.receipt
+    assert response["Content-Disposition"].endswith('.csv.receipt.json"')
+    page = alices.get(f"/exports/{export.pk}/").content.decode()
+    assert f'href="/exports/{export.pk}/receipt.json"' in page
+
+
+def test_without_a_file_there_is_no_receipt(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.RUNNING)
+    assert alices.get(f"/exports/{export.pk}/receipt.json").status_code == 404
+    assert "receipt.json" not in alices.get(f"/exports/{export.pk}/").content.decode()
+
+
 @pytest.mark.parametrize("state", ExportState.values)
 def test_page_polls_while_the_export_is_unfinished(alices: Client, alice: User, state: str) -> None:
     export = in_state(alice, state)

@@ -26,6 +26,9 @@ class Reader(Protocol):
         ends the connection: what remains is never read.
         """
 
+    def can_resume(self, query: Query) -> bool:
+        """Whether the rows behind any row's key are exactly those that come after it. Raises ExportError."""
+
     def typed(self, query: Query) -> tuple[Column, ...]:
         """The query's columns with the types that the source really has. Raises ExportError."""
 

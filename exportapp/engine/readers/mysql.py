@@ -49,6 +49,7 @@ FULL = {1040, 1203, 1226}
 LOST = 2013
 TOO_SLOW = {1969, 3024}  # MariaDB's max_statement_time, MySQL's max_execution_time
 PLAN_SECONDS = 1
+FIRST_YEAR = 1901  # of YEAR, besides 0; the server reads numbers below 100 as years since 1970 or 2000
 UNEXPLAINED = {1142, 1143, 1345}  # EXPLAIN of a view wants SHOW VIEW and the rights on its tables; reading it does not
 
 _BITS = {
@@ -128,6 +129,7 @@ class MySQLReader:
             rows, exact = self._estimate(base, values)
             if not query.key:
                 return Plan((KeyRange(),), rows, exact)
+            self._learn(query)
             self._check_key(query)
             lead = query.key[0]
             ends = self._ends(query, lead, base, values)
@@ -136,7 +138,8 @@ class MySQLReader:
             first, last = ends
             parts = -(-rows // rows_per_chunk)
             if lead.type == "integer":
-                return Plan(cut(int(first), int(last), parts), rows, exact)
+                year = self._fields[lead.name][1] == FIELD_TYPE.YEAR
+                return Plan(cut(max(int(first), FIRST_YEAR) if year else int(first), int(last), parts), rows, exact)
             return Plan(cut_at(self._edges(query, lead, first, last, parts), last), rows, exact)
 
     def _ends(self, query: Query, lead: Column, base: str, values: sql.Values) -> Key | None:
@@ -180,8 +183,23 @@ class MySQLReader:
         setting = f"max_statement_time={seconds}" if self._mariadb else f"max_execution_time={int(seconds * 1000)}"
         self._connection.query(f"SET {setting}".encode())
 
+    def can_resume(self, query: Query) -> bool:
+        # Texts that are equal to the collation, "a" and "A", may both be there where no unique index keeps them out.
+        if all(column.type != "text" for column in query.key):
+            return True
+        with _explained():
+            return not query.is_query and self._is_table(query.relation)
+
+    def _is_table(self, relation: str) -> bool:
+        schema, _, name = relation.rpartition(".")
+        found = self._rows(
+            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_NAME = \0 AND TABLE_SCHEMA = "
+            + ("\0" if schema else "DATABASE()"),
+            [name, schema] if schema else [name],
+        )
+        return bool(found) and found[0][0] == b"BASE TABLE"
+
     def _check_key(self, query: Query) -> None:
-        self._learn(query)
         # Only those: a date that is NOT NULL "is NULL" when it is 0000-00-00 (MySQL manual, "Comparison Functions").
         nullable = tuple(column for column in query.key if not self._flags[column.name] & FLAG.NOT_NULL)
         if nullable:

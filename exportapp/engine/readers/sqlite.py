@@ -65,6 +65,9 @@ class SQLiteReader:
                 return Plan((KeyRange(None, (last,)),), rows, True)
             return Plan(cut(int(first), int(last), -(-rows // rows_per_chunk)), rows, True)
 
+    def can_resume(self, query: Query) -> bool:
+        return True
+
     def typed(self, query: Query) -> tuple[Column, ...]:
         return query.columns
 
