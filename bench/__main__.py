@@ -48,7 +48,7 @@ def main() -> None:
         results = {
             "machine": here, "versions": versions(server.sql("SELECT VERSION()").strip(), peers),
             "scale": asked.scale, "rounds": asked.rounds, "rows": rows, "written_to": words,
-            **measure(place, cases, rows, asked.rounds, int(max(MEMORY_ROWS) * min(asked.scale, 1))),
+            **measure(place, cases, rows, asked.rounds, int(max(MEMORY_ROWS) * min(10 * asked.scale, 1))),
         }  # fmt: skip
     (kept / "results.json").write_text(json.dumps(results, indent=1))
     asked.output.write_text(report.render(results))

@@ -47,7 +47,15 @@ class Case:
 
 
 def all_cases(place: Place) -> list[Case]:
-    return [*_lineitem(place), *_formats(place), *_hard(place), *_small(place), *_sqlite(place), *_parts(place)]
+    return [
+        *_lineitem(place),
+        *_formats(place),
+        *_hard(place),
+        *_times(place),
+        *_small(place),
+        *_sqlite(place),
+        *_parts(place),
+    ]
 
 
 def engine(place: Place, table: str, kind: str, **more: Any) -> Figures:
@@ -141,6 +149,19 @@ def _hard(place: Place) -> list[Case]:
     return [
         *(Case(group, f"engine, {name}", table, partial(engine, place, table, name)) for name in names),
         *_peers(place, group, table),
+    ]
+
+
+def _times(place: Place) -> list[Case]:
+    group, table = "times moved to a zone", "sold"
+    return [
+        Case(group, "engine, csv, as stored", table, partial(engine, place, table, "csv")),
+        *(
+            Case(group, f"engine, csv, {zone}", table, partial(engine, place, table, "csv", zone=zone))
+            for zone in ("UTC", "Europe/Berlin")
+        ),
+        Case(group, "mariadb --quick --batch", table, partial(mariadb, place, table)),
+        Case(group, "chDB, CSV", table, partial(peer, place, "chdb", table)),
     ]
 
 

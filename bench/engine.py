@@ -1,7 +1,8 @@
 """One run of the engine in a process of its own, as a worker runs a chunk: `python -m bench.engine JOB`.
 
 The job's `until` ends the work early, for the split of its time: "read" drops the rows, "encode" the bytes. `hash`
-false leaves SHA-256 out, `exact` leaves texts alone that look like formulas, `plan` measures planning alone.
+false leaves SHA-256 out, `exact` leaves texts alone that look like formulas, `zone` moves times there, `plan` measures
+planning alone.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def spec_of(job: Job) -> ChunkSpec:
         comment="bench",
         seconds=A_DAY,
         options=FileOptions(exact=job.get("exact", False)),
+        zone=job.get("zone", ""),
     )
 
 

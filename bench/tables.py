@@ -40,6 +40,13 @@ HARD = (
     ("document", "JSON", "json"),
     ("raw", "BLOB", "binary"),
 )
+SOLD = (  # the narrow table of times that most databases have; each row at a moment of its own
+    ("id", "BIGINT NOT NULL", "integer"),
+    ("sold_at", "TIMESTAMP NOT NULL", "datetime"),
+    ("changed_at", "TIMESTAMP NULL", "datetime"),
+    ("status", "VARCHAR(20) NOT NULL", "text"),
+    ("total", "DECIMAL(12,2) NOT NULL", "decimal"),
+)
 WIDE = (("id", "BIGINT NOT NULL", "integer"), ("body", "LONGTEXT NOT NULL", "text"))
 SEQUENCE = (("id", "", "integer"), ("name", "", "text"), ("amount", "", "decimal"), ("day", "", "date"))
 
@@ -85,6 +92,7 @@ TABLES = {
         Table("lineitem_small", LINEITEM, ("l_orderkey", "l_linenumber")),
         Table("hard", HARD, ("id",)),
         Table("hard_small", HARD, ("id",)),
+        Table("sold", SOLD, ("id",)),
         Table("wide", WIDE, ("id",)),
     )
 }

@@ -20,7 +20,13 @@ LINES = (
     "SELECT seq, seq * 7, seq % 10, 1, seq % 50, seq / 3, 0.05, 0.08, 'N', 'O', '1996-03-13', '1996-02-12', "
     f"'1996-03-22', 'DELIVER IN PERSON', 'TRUCK', CONCAT('comment ', seq) FROM seq_1_to_{ROWS}"
 )
-NEED_NOTHING = ("engine, csv", "engine, jsonl", "mariadb --quick --batch", "sqlite3 + csv.writer")
+NEED_NOTHING = (
+    "engine, csv",
+    "engine, csv, Europe/Berlin",
+    "engine, jsonl",
+    "mariadb --quick --batch",
+    "sqlite3 + csv.writer",
+)
 
 
 @pytest.fixture
@@ -33,6 +39,7 @@ def place(mariadb: MariaDB, tmp_path: Path) -> Place:
     tmp_path.chmod(0o755)
     data.fill_hard(mariadb, database, tmp_path / "hard.tsv", ROWS)
     data.fill_small(mariadb, database, "hard", ROWS // 2)
+    data.fill_sold(mariadb, database, ROWS)
     data.write_sqlite(mariadb.url(database), tmp_path / "lineitem.sqlite3")
     out, disk = tmp_path / "out", tmp_path / "disk"
     return Place(mariadb.url(database), tmp_path / "lineitem.sqlite3", out, disk, sys.executable)
@@ -41,10 +48,11 @@ def place(mariadb: MariaDB, tmp_path: Path) -> Place:
 @pytest.mark.timeout(60)
 def test_measures_and_writes_a_table(place: Place) -> None:
     cases = [case for case in all_cases(place) if case.name in NEED_NOTHING]
-    counted = dict.fromkeys(("lineitem", "lineitem_small", "hard"), ROWS)
+    counted = dict.fromkeys(("lineitem", "lineitem_small", "hard", "sold"), ROWS)
     measured = measure(place, cases, counted, rounds=1, most=0)
     text = report.render({**measured, "machine": "a machine", "versions": {}, "scale": 0.001, "rounds": 1,
                           "rows": counted, "written_to": "the disk"})  # fmt: skip
+    assert "| engine, csv, Europe/Berlin | 1,000 |" in text
     assert "| mariadb --quick --batch | 1,000 |" in text
     assert text.count("| engine, csv | 1,000 |") == 4
     assert "| Parquet against chDB | 1 x | - | not measured |" in text
