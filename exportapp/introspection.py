@@ -79,6 +79,9 @@ _COLUMNS = """SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABL
     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME, ORDINAL_POSITION"""
 _INDEXES = """SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS
     WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"""
+# MariaDB's JSON is a LONGTEXT with a check; MySQL's is a type, and its CHECK_CONSTRAINTS names no tables.
+_JSON_CHECKS = """SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS
+    WHERE CONSTRAINT_SCHEMA = DATABASE() AND CHECK_CLAUSE LIKE 'json\\_valid(%'"""
 _VIEWS = "SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE()"
 
 
@@ -107,11 +110,24 @@ class _MySQLInspector:
 
     def tables(self) -> dict[str, Table]:
         views = {name for [name] in self._rows(_VIEWS)}
+        documents = self._documents()
         tables: dict[str, Table] = {}
         for name, *facts in self._rows(_COLUMNS):
             table = tables.setdefault(name, Table(name, (), is_view=name in views))
-            tables[name] = replace(table, columns=(*table.columns, _mysql_column(*facts)))
+            column = _mysql_column(*facts)
+            if (name, column.name) in documents:
+                column = replace(column, type="json")
+            tables[name] = replace(table, columns=(*table.columns, column))
         return {name: self._with_indexes(table, self._indexes()) for name, table in tables.items()}
+
+    def _documents(self) -> set[tuple[str, str]]:
+        """The tables' columns that a check keeps to valid JSON."""
+        if "MariaDB" not in self._connection.get_server_info():
+            return set()
+        return {
+            (table, clause.removeprefix("json_valid(`").removesuffix("`)").replace("``", "`"))
+            for table, clause in self._rows(_JSON_CHECKS)
+        }
 
     def _indexes(self) -> list[list[str]]:
         if not hasattr(self, "_index_rows"):

@@ -192,7 +192,7 @@ SPECIAL = r"""
 CREATE TABLE special (
     id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY COMMENT 'Says "what"\nand \\ why',
     state ENUM('new','it''s','a,b','c"d','ü') NOT NULL, tags SET('a','b'), flag TINYINT(1), tiny TINYINT, bits BIT(8),
-    born YEAR, at TIMESTAMP(6) NULL, clock TIME(3), data JSON, exact DECIMAL(30,0), small FLOAT, place POINT,
+    born YEAR, at TIMESTAMP(6) NULL, clock TIME(3), data JSON, `da``ta` JSON, exact DECIMAL(30,0), small FLOAT, place POINT,
     bytes VARBINARY(9), blobs LONGBLOB, letters LONGTEXT, uuid CHAR(36));
 CREATE TABLE prefixed (tenant INT NOT NULL, name VARCHAR(99) NOT NULL, UNIQUE (tenant, name(10)));
 CREATE TABLE chosen (state ENUM('a','b') NOT NULL PRIMARY KEY, id INT NOT NULL UNIQUE);
@@ -213,7 +213,7 @@ def test_columns_that_only_mysql_has(special: tuple[dict[str, Dataset], str]) ->
     columns = {column.name: column for column in special[0]["special"].columns}
     assert {name: one.type for name, one in columns.items()} == {
         "id": "integer", "state": "text", "tags": "text", "flag": "boolean", "tiny": "integer", "bits": "integer",
-        "born": "integer", "at": "datetime", "clock": "time", "data": "text", "exact": "decimal", "small": "float",
+        "born": "integer", "at": "datetime", "clock": "time", "data": "json", "da`ta": "json", "exact": "decimal", "small": "float",
         "place": "text", "bytes": "binary", "blobs": "binary", "letters": "text", "uuid": "text",
     }  # fmt: skip
     assert columns["state"].choices == ("new", "it's", "a,b", 'c"d', "ü")
