@@ -390,3 +390,38 @@ def test_pieces_that_end_early_make_the_whole_file(
             after = write_piece(spec, reader, store).last_key
     assert len(store.files) == 7
     assert re.findall(rb"n\d+", b"".join(store.files.values())) == [b"n%d" % number for number in range(1, 51)]
+
+
+# --- what the server has to read --------------------------------------------------------------------------------------
+
+
+def reads_of(reader: MySQLReader) -> int:
+    """The index and table rows that this session made the server look at so far."""
+    found = reader._rows("SHOW SESSION STATUS LIKE 'Handler_read%'", [])
+    return sum(int(number) for name, number in found if name != b"Handler_read_retry")
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_a_short_time_is_found_by_its_index(database: Database, reader: MySQLReader, view: bool) -> None:
+    database.sql("CREATE TABLE t (id INT PRIMARY KEY, at DATETIME NOT NULL, note VARCHAR(20), INDEX (at));"
+                 "INSERT INTO t SELECT seq, '2024-01-01' + INTERVAL seq * 7919 % 20000 MINUTE, 'x' FROM seq_1_to_20000;"
+                 "CREATE VIEW v AS SELECT * FROM t; ANALYZE TABLE t")  # fmt: skip
+    at = Column("at", "datetime")
+    conditions = (Condition(at, "ge", ("2024-01-05 00:00:00",)), Condition(at, "lt", ("2024-01-05 06:00:00",)))
+    wanted = query("v" if view else "t", "id:integer at:datetime note", "id:integer", conditions=conditions)
+    before = reads_of(reader)
+    ranges = plan_of(reader, wanted, 1000).ranges
+    rows = [row for one in ranges for row in rows_of(reader, wanted, one.after, one.upto)]
+    assert len(rows) == 360
+    assert reads_of(reader) - before < 5 * 360  # counted once, its ends looked for, read; not the 20,000 of the table
+
+
+def test_planning_a_whole_table_reads_its_edges_alone(
+    database: Database, reader: MySQLReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "COUNT_LIMIT", 100)
+    database.sql("CREATE TABLE t (k VARCHAR(20) PRIMARY KEY); INSERT INTO t SELECT LPAD(seq, 8, 0) FROM seq_1_to_20000;"
+                 "ANALYZE TABLE t")  # fmt: skip
+    before = reads_of(reader)
+    assert len(plan_of(reader, query("t", "k", "k"), 1000).ranges) > 10
+    assert reads_of(reader) - before < 500
