@@ -133,9 +133,9 @@ class StepAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(Event)
 class EventAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["at", "export", "kind", "actor", "text", "detail"]
+    list_display = ["at", "export", "kind", "actor", "origin", "text", "detail"]
     list_filter = ["kind", "at"]
-    search_fields = ["=export__id", "export__name", "actor__username", "text", "detail"]
+    search_fields = ["=export__id", "export__name", "actor__username", "origin", "text", "detail"]
     list_select_related = ["export", "actor"]
 
 

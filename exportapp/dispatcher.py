@@ -1,6 +1,6 @@
 """Rings for work that waits, takes back what died, expires and tidies what is old. Any number of them may run.
 
-Threads apart: ringing may hang with the broker, tidying with the store; sweeping talks to the database alone.
+Threads apart: any may hang with its broker, store or source, but sweeping, which talks to the database alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from exportapp.doorbell import Doorbell, Unreachable, open_doorbell
 from exportapp.engine.errors import ExportError
 from exportapp.lifecycle import now
 from exportapp.models import UNFINISHED, Export, Step, StepState
+from exportapp.orphans import end_orphan_queries
 from exportapp.processes import forget_the_dead, sign_of_life, sign_off
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ def sweep() -> None:
     """Does what time makes due in the database: takes lost steps back, lets old exports expire."""
     if lost := lifecycle.take_back_lost():
         log.warning("took %d steps back from workers that fell silent", lost)
+    if stopped := lifecycle.stop_forbidden():
+        log.warning("stopped %d exports whose owners may not export them any more", stopped)
     lifecycle.expire_due()
     forget_the_dead()
 
@@ -78,6 +81,9 @@ class Dispatcher:
             threading.Thread(target=self._repeat, args=(self._ring, RING_SECONDS), name="ring", daemon=True),
             threading.Thread(target=self._repeat, args=(sweep, settings.SWEEP_SECONDS), name="sweep", daemon=True),
             threading.Thread(target=self._repeat, args=(tidy, settings.SWEEP_SECONDS), name="tidy", daemon=True),
+            threading.Thread(
+                target=self._repeat, args=(end_orphan_queries, settings.SWEEP_SECONDS), name="orphans", daemon=True
+            ),
             threading.Thread(target=self._repeat, args=(self._sign, SIGN_SECONDS), name="sign", daemon=True),
         ]
         self._bell = open_doorbell(settings.BROKER_URL)

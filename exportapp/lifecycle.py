@@ -27,6 +27,7 @@ from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe, to_json
 from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Step, StepKind, StepState
+from exportapp.origins import origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +53,15 @@ READING = (StepKind.PLAN, StepKind.CHUNK)  # the kinds that hold a connection to
 REMAINDERS = 1 << 20  # positions that one coarse range has for its remainders
 LONGEST_BACK_OFF = 900  # seconds
 LATELY = 200  # so many claims back the scheduler knows whose turn it was
+FORBIDDEN = "Stopped: its owner may not export this any more."
 _DEADLOCK = (1205, 1213)
+
+
+class OverLimit(ExportError):
+    """There are too many exports already; the sentence says whose, and what to do."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, permanent=True)
 
 
 def now() -> datetime:
@@ -101,7 +110,9 @@ def _held(step: Step) -> QuerySet[Step]:
 def _tell(
     export: Export, kind: str, text: str, *, step: Step | None = None, actor: User | None = None, detail: str = ""
 ) -> None:
-    Event.objects.create(export=export, step=step, at=now(), actor=actor, kind=kind, text=text, detail=detail)
+    Event.objects.create(
+        export=export, step=step, at=now(), actor=actor, origin=origin(), kind=kind, text=text, detail=detail
+    )
 
 
 @contextmanager
@@ -132,13 +143,15 @@ def request(
     """Accepts an export: row, plan step and event in one transaction, and nothing outside the database.
 
     The recipe must be without problems. The same `request_key` of the same owner again gives the export that is there
-    already. `actor` is who asked, if not the owner. Raises ExportError when the owner may not export the dataset.
+    already. `actor` is who asked, if not the owner. Raises ExportError when the owner may not export the dataset, and
+    OverLimit when too many exports of the owner's, or of all, are under way.
     """
     if not datasets.may_export(owner, dataset):
         raise ExportError(f"You may not export {dataset.label}.", permanent=True)
     try:
         with transaction.atomic():
             at = now()
+            _check_limits(owner, request_key)
             export = Export.objects.create(
                 owner=owner,
                 request_key=request_key,
@@ -158,6 +171,18 @@ def request(
             return export
     except IntegrityError:
         return Export.objects.get(owner=owner, request_key=request_key)
+
+
+def _check_limits(owner: User, request_key: str) -> None:
+    User.objects.select_for_update().get(pk=owner.pk)  # one request of a person's after the other, to be counted
+    if Export.objects.filter(owner=owner, request_key=request_key).exists():
+        return
+    unfinished = Export.objects.filter(state__in=UNFINISHED)
+    if unfinished.filter(owner=owner).count() >= settings.EXPORTS_PER_PERSON:
+        raise OverLimit(f"You have {settings.EXPORTS_PER_PERSON:,} exports that are not ready yet, which is as many as the "
+                        "export desk takes. Wait for some, or cancel some.")  # fmt: skip
+    if unfinished.count() >= settings.EXPORTS_IN_ALL:
+        raise OverLimit("The export desk has as many exports to do as it takes. Please try again in a few minutes.")
 
 
 def run_again(export: Export, actor: User) -> Export:
@@ -428,15 +453,25 @@ def hand_back(step: Step) -> None:
 
 @_retried
 def fail_step(step: Step, error: ExportError) -> None:
-    """Puts the step back with back-off, or, for a permanent error or the last attempt, fails it and its export."""
-    if error.permanent or step.attempts >= settings.RETRIES:
+    """Puts the step back with back-off, or, for a permanent error or the last attempt, fails it and its export.
+
+    A mail is tried for MAIL_SECONDS from the outcome that it tells of.
+    """
+    if error.permanent or _is_last(step):
         with _holding(step, "fail", finished_at=now(), error=str(error)) as export:
             _fail(export, step, error.sentence, error.detail)
         return
-    delay = min(settings.RETRY_SECONDS * 2 ** (step.attempts - 1), LONGEST_BACK_OFF) * random.uniform(0.8, 1.2)
+    doubled = 2 ** min(step.attempts - 1, 20)
+    delay = min(settings.RETRY_SECONDS * doubled, LONGEST_BACK_OFF) * random.uniform(0.8, 1.2)
     again = now() + timedelta(seconds=delay)
     with _holding(step, "retry", not_before=again, rung_at=None, error=str(error)) as export:
         _tell(export, "retry", f"{error.sentence} Trying again in {delay:.0f} s.", step=step, detail=error.detail)
+
+
+def _is_last(step: Step) -> bool:
+    if step.kind != StepKind.NOTIFY:
+        return step.attempts >= settings.RETRIES
+    return step.export.finished_at is None or now() - step.export.finished_at > timedelta(seconds=settings.MAIL_SECONDS)
 
 
 def _fail(export: Export, step: Step, sentence: str, detail: str) -> None:
@@ -478,6 +513,20 @@ def _take_back(step: Step, at: datetime) -> bool:
             text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
             _tell(export, "taken back", text, step=step, detail=detail)
         return True
+
+
+def stop_forbidden() -> int:
+    """Cancels exports under way whose owners may not export them any more. Returns how many."""
+    allowed: dict[tuple[int, str, str], bool] = {}
+    stopped = 0
+    for export in Export.objects.filter(state__in=UNFINISHED).select_related("owner").iterator():
+        # What decides: the person, the dataset and the values of its row rule then.
+        facts = (export.owner_id, export.dataset, str(export.query_json["conditions"]))
+        if facts not in allowed:
+            allowed[facts] = datasets.still_allowed(export)
+        if not allowed[facts]:
+            stopped += cancel(export, None, FORBIDDEN)
+    return stopped
 
 
 def expire_due(limit: int = 100) -> list[Export]:

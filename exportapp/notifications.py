@@ -36,6 +36,12 @@ def _send(export: Export, template: str) -> None:
     try:
         message.send()
     except (smtplib.SMTPException, OSError) as error:
-        raise ExportError(
-            "The mail server did not take the mail.", detail=f"{type(error).__name__}: {error}"
-        ) from error
+        raise ExportError("The mail server did not take the mail.",
+                          permanent=_for_good(error), detail=f"{type(error).__name__}: {error}") from error  # fmt: skip
+
+
+def _for_good(error: Exception) -> bool:
+    """Whether the server refused this very mail: codes from 500 on are not to be tried again (RFC 5321, 4.2.1)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code >= 500 for code, _ in error.recipients.values())
+    return isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500

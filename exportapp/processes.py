@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,13 +10,9 @@ from django.db import Error as DatabaseError
 
 from exportapp.lifecycle import now
 from exportapp.models import Process
+from exportapp.origins import process_name
 
 FORGOTTEN = timedelta(hours=1)
-
-
-def process_name() -> str:
-    """This process among all of them: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def sign_of_life(kind: str, facts: dict[str, Any]) -> None:

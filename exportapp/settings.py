@@ -101,6 +101,8 @@ SWEEP_SECONDS = env_number("EXPORTAPP_SWEEP_SECONDS", 10, least=0.1)
 RING_AGAIN_SECONDS = env_number("EXPORTAPP_RING_AGAIN_SECONDS", 30, least=0.5)
 RETRY_SECONDS = env_number("EXPORTAPP_RETRY_SECONDS", 10, least=0)  # the first back-off; doubled each time
 RETRIES = 10  # doubling from 10 s they bridge an outage of most of an hour
+MAIL_SECONDS = 86_400  # for so long a mail is tried
+STALL_SECONDS = env_number("EXPORTAPP_STALL_SECONDS", 900, least=1)  # longer than a query may take until its first row
 CRASHES = 3
 SLICE_SECONDS = 60  # a worker goes on claiming for so long before it gives the doorbell back
 CHUNK_SECONDS = env_number("EXPORTAPP_CHUNK_SECONDS", 60, least=0.1)
@@ -109,6 +111,9 @@ SMALL_ROWS = 100_000  # an export of fewer rows counts as small
 STEPS_PER_EXPORT = int(env_number("EXPORTAPP_STEPS_PER_EXPORT", 4, least=1))
 STEPS_PER_PERSON = int(env_number("EXPORTAPP_STEPS_PER_PERSON", 8, least=1))
 STEPS_IN_ALL = int(env_number("EXPORTAPP_STEPS_IN_ALL", 64, least=1))
+EXPORTS_PER_PERSON = int(env_number("EXPORTAPP_EXPORTS_PER_PERSON", 300, least=1))  # waiting and running
+EXPORTS_IN_ALL = int(env_number("EXPORTAPP_EXPORTS_IN_ALL", 20_000, least=1))
+MIN_FREE_MB = int(env_number("EXPORTAPP_MIN_FREE_MB", 500, least=0))
 
 # --- Django ----------------------------------------------------------------------------------------------------------
 
@@ -133,6 +138,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "exportapp.web.middleware.note_origin",
 ]
 ROOT_URLCONF = "exportapp.urls"
 WSGI_APPLICATION = "exportapp.wsgi.application"
@@ -182,7 +188,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
 SECURE_SSL_REDIRECT = env_bool("EXPORTAPP_SSL_REDIRECT", _HTTPS)
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _HTTPS
-if env_bool("EXPORTAPP_BEHIND_PROXY", False):
+BEHIND_PROXY = env_bool("EXPORTAPP_BEHIND_PROXY", False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.utils.http import content_disposition_header
 
+from exportapp.engine.errors import ExportError
 from exportapp.engine.sinks import open_store
 from exportapp.engine.sinks.base import Store
 from exportapp.engine.sinks.local import LocalStore
@@ -32,6 +33,14 @@ def store_url() -> str:
 def store() -> Store:
     """The configured store."""
     return _open(store_url())
+
+
+def check_room() -> None:
+    """Raises ExportError, which passes when there is room again, before the store is full to the last byte."""
+    free = store().free()
+    if free is not None and free < settings.MIN_FREE_MB << 20:
+        raise ExportError("The export desk's storage is nearly full.", detail=f"{free >> 20} MB are free, "
+                          f"EXPORTAPP_MIN_FREE_MB is {settings.MIN_FREE_MB}")  # fmt: skip
 
 
 def piece_name(step: Step) -> str:

@@ -173,6 +173,20 @@ def test_sweep_takes_back_what_died(alice: User) -> None:
     assert (step.state, step.crashes) == (StepState.WAITING, 1)
 
 
+def test_export_whose_owner_lost_the_right_is_stopped_by_the_sweep(alice: User, bob: User) -> None:
+    """Waiting and running ones, whether a worker looks at them or not."""
+    running, waiting, others = held(StepKind.CHUNK, alice).export, ask(alice), ask(bob)
+    alice.groups.clear()
+    dispatcher.sweep()
+    for export in (running, waiting):
+        export.refresh_from_db()
+        assert export.state == ExportState.CANCELLED
+        assert export.events.latest("pk").text == "Stopped: its owner may not export this any more."
+        assert not export.steps.filter(state__in=(StepState.WAITING, StepState.RUNNING)).exists()
+    others.refresh_from_db()
+    assert others.state == ExportState.QUEUED
+
+
 def test_expired_file_goes_a_sweep_after_its_time(alice: User) -> None:
     export = in_state(alice, ExportState.READY)
     file = file_of(export)

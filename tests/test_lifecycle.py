@@ -451,6 +451,40 @@ def test_changed_datasets_file_changes_nothing_in_an_export_under_way(alice: Use
     assert (fresh(fits).state, fresh(too_big).state) == (ExportState.READY, ExportState.FAILED)
 
 
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_further_exports_of_a_person_are_refused_and_those_of_others_not(
+    alice: User, bob: User, settings: Settings
+) -> None:
+    settings.EXPORTS_PER_PERSON = 2
+    first, second = ask(alice), ask(alice)
+    before = everything()
+    with pytest.raises(lifecycle.OverLimit, match="You have 2 exports that are not ready yet"):
+        ask(alice)
+    assert everything() == before
+    ask(bob)
+    lifecycle.cancel(first, alice, "Cancelled")
+    ask(alice)
+    with pytest.raises(lifecycle.OverLimit):
+        lifecycle.run_again(first, alice)
+    assert second.request_key != first.request_key
+
+
+def test_the_same_request_again_is_no_further_one(alice: User, settings: Settings) -> None:
+    settings.EXPORTS_PER_PERSON = 1
+    export = ask(alice)
+    declared = datasets.catalogue().datasets["orders"]
+    assert lifecycle.request(alice, declared, export.recipe, request_key=export.request_key) == export
+
+
+def test_desk_takes_so_many_exports_and_no_more(alice: User, bob: User, settings: Settings) -> None:
+    settings.EXPORTS_IN_ALL = 1
+    ask(alice)
+    with pytest.raises(lifecycle.OverLimit, match="The export desk has as many exports to do as it takes"):
+        ask(bob)
+
+
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
@@ -667,8 +701,9 @@ def fails_for_good(step: Step) -> None:
     lifecycle.fail_step(step, LASTING)
 
 
-def fails_too_often(step: Step) -> None:
-    step.attempts = settings.RETRIES
+def fails_for_too_long(step: Step) -> None:
+    change(step.export, finished_at=lifecycle.now() - timedelta(seconds=settings.MAIL_SECONDS + 1))
+    step.export.refresh_from_db()
     lifecycle.fail_step(step, PASSING)
 
 
@@ -676,7 +711,7 @@ def crashes_too_often(step: Step) -> None:
     lose(step, crashes=2)
 
 
-@pytest.mark.parametrize("verb", [fails_for_good, fails_too_often, crashes_too_often])
+@pytest.mark.parametrize("verb", [fails_for_good, fails_for_too_long, crashes_too_often])
 def test_mail_that_cannot_be_sent_fails_no_export(alice: User, verb: Verb) -> None:
     step = held(StepKind.NOTIFY, alice)
     export = fresh(step.export)

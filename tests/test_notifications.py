@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import getaddresses
 
@@ -131,15 +132,15 @@ def refuse_for_now(mailserver: MailServer) -> None:
     mailserver.data_answer = "451 4.3.0 opensesame, try again later"
 
 
-def refuse_the_recipient(mailserver: MailServer) -> None:
-    mailserver.rcpt_answer = "550 5.1.1 unknown"
+def refuse_the_recipient_for_now(mailserver: MailServer) -> None:
+    mailserver.rcpt_answer = "450 4.2.0 greylisted"
 
 
 def be_down(mailserver: MailServer) -> None:
     mailserver.stop()
 
 
-@pytest.mark.parametrize("trouble", [refuse_for_now, refuse_the_recipient, be_down])
+@pytest.mark.parametrize("trouble", [refuse_for_now, refuse_the_recipient_for_now, be_down])
 def test_mail_that_was_not_taken_is_tried_again_and_the_file_stays(
     notify: Step, mailserver: MailServer, trouble: object
 ) -> None:
@@ -152,7 +153,7 @@ def test_mail_that_was_not_taken_is_tried_again_and_the_file_stays(
     told = export.events.latest("pk")
     assert told.text.startswith("The mail server did not take the mail. Trying again in ")
     assert "opensesame" not in told.text
-    assert any(word in told.detail for word in ("451", "550", "Connection refused"))
+    assert any(word in told.detail for word in ("451", "450", "Connection refused"))
 
     mailserver.data_answer = mailserver.rcpt_answer = None
     if trouble is be_down:
@@ -165,20 +166,39 @@ def test_mail_that_was_not_taken_is_tried_again_and_the_file_stays(
     assert Export.objects.get().events.latest("pk").kind == "mailed"
 
 
-def test_mail_that_is_never_taken_leaves_the_export_ready(notify: Step, mailserver: MailServer) -> None:
-    refuse_the_recipient(mailserver)
-    step: Step | None = notify
-    while step:
+def test_mail_is_tried_for_a_day(notify: Step, mailserver: MailServer) -> None:
+    mailserver.stop()
+    step = notify
+    for _ in range(30):  # more often than any other step
         run(step)
         Step.objects.update(not_before=lifecycle.now())
-        step = lifecycle.claim("worker")
-    notify.refresh_from_db()
-    export = Export.objects.get()
-    assert (export.state, notify.state) == (ExportState.READY, StepState.FAILED)
-    told = export.events.latest("pk")
+        again = lifecycle.claim("worker")
+        assert again is not None
+        step = again
+    Export.objects.update(finished_at=lifecycle.now() - timedelta(days=1, seconds=1))
+    step.refresh_from_db()
+    run(step)
+    gave_up(step)
+
+
+@pytest.mark.parametrize("answer", ["rcpt_answer", "data_answer"])
+def test_mail_that_the_server_refuses_for_good_is_not_tried_again(
+    notify: Step, mailserver: MailServer, answer: str
+) -> None:
+    setattr(mailserver, answer, "550 5.1.1 unknown")
+    run(notify)
+    assert "550" in gave_up(notify)
+    assert mailserver.refused == 1
+
+
+def gave_up(step: Step) -> str:
+    """What is told to operators of a mail that was given up; its export stays ready."""
+    step.refresh_from_db()
+    assert (Export.objects.get().state, step.state) == (ExportState.READY, StepState.FAILED)
+    told = Export.objects.get().events.latest("pk")
     assert (told.kind, told.text) == ("mail failed", "The mail could not be sent.")
-    assert "550" in told.detail
-    assert mailserver.refused == 10
+    assert lifecycle.claim("worker") is None
+    return told.detail
 
 
 def test_error_of_the_server_is_for_operators_alone(alice: User, mailserver: MailServer) -> None:

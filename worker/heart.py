@@ -38,7 +38,7 @@ class Pulse:
         self.rows = 0
         self.bytes = 0
         self._written = (0, 0)
-        self._beaten = time.monotonic()
+        self._beaten = self._moved = time.monotonic()
         self._lost = threading.Event()
         self._reader: Killable | None = None
         self.interrupted = False
@@ -50,7 +50,8 @@ class Pulse:
 
     def progress(self, rows: int, size: int) -> None:
         """Notes the progress of a step. Raises LeaseLost when it is not this worker's any more."""
-        self.rows, self.bytes = rows, size
+        if (rows, size) != (self.rows, self.bytes):
+            self.rows, self.bytes, self._moved = rows, size, time.monotonic()
         self.check()
 
     def check(self) -> None:
@@ -61,6 +62,12 @@ class Pulse:
     def lost(self) -> bool:
         """True when the step was taken away, or could be by now: no beat reached the database for too long."""
         return self._lost.is_set() or time.monotonic() - self._beaten > settings.SELF_STOP_SECONDS
+
+    def give_up_if_stalled(self, at: float) -> None:
+        """Lets go of a step that has not moved for very long: beats alone would hold it for ever."""
+        if not self._lost.is_set() and at - self._moved > settings.STALL_SECONDS:
+            log.error("step %s has not moved for %.0f s and is given up", self.step.pk, at - self._moved)
+            self._lose()
 
     def interrupt(self) -> None:
         """Ends a query that has given no row yet: its step would learn only with the first that the worker is to end."""
@@ -84,6 +91,9 @@ class Pulse:
             log.warning("a heartbeat did not reach the database: %s", error)
             if not self.lost:
                 return
+        self._lose()
+
+    def _lose(self) -> None:
         self._lost.set()
         if self._reader:
             self._reader.kill()
@@ -91,6 +101,7 @@ class Pulse:
 
 def _beat(pulse: Pulse, at: float) -> None:
     try:
+        pulse.give_up_if_stalled(at)
         if pulse.due(at):
             pulse.beat()
         if draining():

@@ -16,6 +16,7 @@ from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
 from exportapp.engine.readers import open_reader
 from exportapp.engine.specs import ChunkSpec, FileResult, KeyRange, PieceResult, Recipe, from_json
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
+from exportapp.orphans import comment_for
 from worker.heart import Pulse
 from worker.runners import run_here
 
@@ -24,7 +25,7 @@ def plan(step: Step, pulse: Pulse) -> None:
     """Cuts the export into coarse key ranges."""
     with open_reader(datasets.source_url(step.export)) as reader:
         pulse.reading(reader)
-        made = reader.plan(step.export.query, settings.CHUNK_ROWS, _comment(step))
+        made = reader.plan(step.export.query, settings.CHUNK_ROWS, comment_for(step))
     if _whole(step.export.recipe):
         made = replace(made, ranges=(KeyRange(),))
     lifecycle.finish_plan(step, made)
@@ -37,11 +38,13 @@ def _whole(recipe: Recipe) -> bool:
 
 def chunk(step: Step, pulse: Pulse) -> None:
     """Reads a key range into a piece."""
+    storage.check_room()
     recipe = step.export.recipe
     most = datasets.thaw(step.export.definition).max_rows
 
     def progress(rows: int, size: int) -> None:
         pulse.progress(rows, size)
+        storage.check_room()
         if most and rows > most:
             raise ExportError(lifecycle.too_many(most), permanent=True)
 
@@ -52,7 +55,7 @@ def chunk(step: Step, pulse: Pulse) -> None:
         compression=recipe.compression,
         name=storage.piece_name(step),
         first=step.position == 0,
-        comment=_comment(step),
+        comment=comment_for(step),
         seconds=settings.CHUNK_SECONDS,
         options=recipe.options,
         zone=recipe.zone,
@@ -72,12 +75,14 @@ def chunk(step: Step, pulse: Pulse) -> None:
 
 def assemble(step: Step, pulse: Pulse) -> None:
     """Joins the pieces into the file, and publishes it."""
+    storage.check_room()
     chunks = list(step.export.steps.filter(kind=StepKind.CHUNK, state=StepState.DONE).order_by("position", "pk"))
     pieces = [from_json(PieceResult, done.result) for done in chunks]
     name = storage.file_name(step)
 
     def progress(size: int) -> None:
         pulse.progress(0, size)
+        storage.check_room()
         if draining():
             raise Interrupted
 
@@ -99,10 +104,6 @@ def notify(step: Step, pulse: Pulse) -> None:
     ready = export.state in (ExportState.READY, ExportState.EXPIRED)
     (notifications.export_ready if ready else notifications.export_failed)(export)
     lifecycle.finish_notify(step, "The mail was sent")
-
-
-def _comment(step: Step) -> str:
-    return f"exportapp export={step.export_id} step={step.pk} fence={step.fence}"
 
 
 def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:

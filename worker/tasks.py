@@ -19,7 +19,7 @@ from exportapp.celery import app, draining
 from exportapp.checks import check_settings
 from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
 from exportapp.models import Step, StepKind
-from exportapp.processes import process_name
+from exportapp.origins import process_name
 from worker.heart import HEART
 from worker.steps import STEPS
 
@@ -45,7 +45,7 @@ def run(step: Step) -> None:
     try:
         with HEART.beating(step) as pulse:
             if step.kind != StepKind.NOTIFY and not datasets.still_allowed(step.export):
-                lifecycle.cancel(step.export, None, "Stopped: its owner may not export this any more.")
+                lifecycle.cancel(step.export, None, lifecycle.FORBIDDEN)
                 return
             STEPS[step.kind](step, pulse)
     except LeaseLost:

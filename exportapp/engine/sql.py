@@ -148,6 +148,12 @@ def comment(text: str) -> str:
     return f"/* {text.replace('*', '')} */ " if text else ""
 
 
+def comment_of(statement: str) -> str:
+    """The comment that a statement begins with, '' without one."""
+    head, end, _ = statement.partition(" */")
+    return head.removeprefix("/* ") if end and head.startswith("/* ") else ""
+
+
 OPERATORS: dict[str, Callable[[Dialect, Condition], tuple[str, Values]]] = {
     "eq": _compare("="),
     "ge": _compare(">="),

@@ -62,6 +62,7 @@ def new_export(request: HttpRequest, name: str) -> HttpResponse:
     posted = request.POST if request.method == "POST" else None
     like = _recipe_to_edit(request, dataset)
     form = ExportForm(dataset, posted, recipe=like)
+    status = 422
     asked = posted is not None and "add_filter" not in posted and "remove_filter" not in posted
     if asked and form.is_valid():
         try:
@@ -74,6 +75,9 @@ def new_export(request: HttpRequest, name: str) -> HttpResponse:
                 notify=form.cleaned_data["notify"],
             )
             return redirect("exports")
+        except lifecycle.OverLimit as error:
+            status = 429
+            form.add_error(None, error.sentence)
         except ExportError as error:
             form.add_error(None, error.sentence)
     context = {
@@ -85,7 +89,7 @@ def new_export(request: HttpRequest, name: str) -> HttpResponse:
         "operators": recipes.FILTERS,
         "zones": sorted(available_timezones()),
     }
-    return render(request, "exports/new.html", context, status=422 if asked else 200)
+    return render(request, "exports/new.html", context, status=status if asked else 200)
 
 
 def _recipe_to_edit(request: HttpRequest, dataset: datasets.Dataset) -> Recipe | None:
@@ -182,6 +186,8 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponse:
     export = own_export_for(person, export_id)
     try:
         lifecycle.run_again(export, person)
+    except lifecycle.OverLimit as error:
+        return render(request, "429.html", {"sentence": error.sentence}, status=429)
     except ExportError as error:
         messages.error(request, error.sentence)
     return redirect("exports")

@@ -154,7 +154,13 @@ def test_wrong_method_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("id", [str(uuid.UUID(int=0)), "1", "not-an-id", "../../etc/passwd"])
 def test_unknown_export_is_not_there(alices: Client, id: str) -> None:
-    for method, page in (("GET", ""), ("GET", "download"), ("GET", "receipt.json"), ("POST", "cancel"), ("POST", "again")):
+    for method, page in (
+        ("GET", ""),
+        ("GET", "download"),
+        ("GET", "receipt.json"),
+        ("POST", "cancel"),
+        ("POST", "again"),
+    ):
         assert answer(alices, method, f"/exports/{id}/{page}").status_code == 404
 
 

@@ -305,3 +305,33 @@ def test_sign_of_life_that_does_not_arrive_stops_nothing(
     monkeypatch.setattr(heart, "sign_of_life", refuse)
     Heart()._sign(0)
     assert "sign of life" in caplog.text
+
+
+# --- a step that does not move ----------------------------------------------------------------------------------------
+
+
+def test_step_that_does_not_move_for_long_is_given_up(step: Step, settings: Settings) -> None:
+    settings.STALL_SECONDS = 100
+    pulse, reader = Pulse(step), Reader()
+    pulse.reading(reader)
+    at = time.monotonic()
+    heart._beat(pulse, at + 99)
+    assert (pulse.lost, reader.killed) == (False, 0)
+    heart._beat(pulse, at + 101)
+    assert (pulse.lost, reader.killed) == (True, 1)
+    heart._beat(pulse, at + 102)
+    assert reader.killed == 1
+    before = Step.objects.get(pk=step.pk).lease_until
+    heart._beat(pulse, at + 200)
+    assert Step.objects.get(pk=step.pk).lease_until == before  # so that another worker gets it
+
+
+def test_step_that_moves_is_not_given_up(step: Step, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.STALL_SECONDS = 30
+    pulse = Pulse(step)
+    at = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: at + 20)
+    pulse.progress(1, 10)
+    monkeypatch.undo()
+    heart._beat(pulse, at + 45)
+    assert not pulse.lost

@@ -53,9 +53,9 @@ def comments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(comment)
         return plan(self, query, rows, comment)
 
-    def noted_stream(self: SQLiteReader, query: Any, key_range: Any, comment: str) -> Iterator[Any]:
+    def noted_stream(self: SQLiteReader, query: Any, key_range: Any, comment: str, runs: Any) -> Iterator[Any]:
         seen.append(comment)
-        return stream(self, query, key_range, comment)
+        return stream(self, query, key_range, comment, runs)
 
     monkeypatch.setattr(SQLiteReader, "plan", noted_plan)
     monkeypatch.setattr(SQLiteReader, "stream", noted_stream)

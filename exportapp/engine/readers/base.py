@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from exportapp.engine.runs import Run
@@ -13,6 +13,8 @@ COUNT_LIMIT = 200_000  # rows that planning counts exactly; beyond, the estimate
 
 class Reader(Protocol):
     """One connection to a source, used by one thread; only `kill` may be called from another."""
+
+    def __init__(self, url: str) -> None: ...
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         """Cuts the query's rows into coarse key ranges. Raises ExportError."""
@@ -37,3 +39,10 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Closes the connection without reading what is left of a result."""
+
+    @staticmethod
+    def end_queries(url: str, orphan: Callable[[str], bool]) -> int:
+        """Ends the running queries of this source's user whose comment is an `orphan`. Returns how many.
+
+        Raises ExportError.
+        """

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -47,6 +47,7 @@ REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
 CHANGED = {1054, 1064, 1146, 1356}
 FULL = {1040, 1203, 1226}
 LOST = 2013
+GONE = 1094  # a connection that ended by itself meanwhile
 TOO_SLOW = {1969, 3024}  # MariaDB's max_statement_time, MySQL's max_execution_time
 PLAN_SECONDS = 1
 FIRST_YEAR = 1901  # of YEAR, besides 0; the server reads numbers below 100 as years since 1970 or 2000
@@ -309,6 +310,18 @@ class MySQLReader:
             helper.query(found)
             if helper.store_result().fetch_row(0, 0):
                 helper.query(b"KILL %d" % self._thread)
+
+    @staticmethod
+    def end_queries(url: str, orphan: Callable[[str], bool]) -> int:
+        with _explained(), contextlib.closing(connect(url, read_timeout=5)) as helper:
+            # A user without the right PROCESS sees the own connections alone, which are those that count.
+            helper.query(b"SELECT ID, INFO FROM information_schema.PROCESSLIST WHERE INFO LIKE '/* %'")
+            running = helper.store_result().fetch_row(0, 0)
+            ended = [number for number, text in running if orphan(sql.comment_of(text.decode(errors="replace")))]
+            for number in ended:
+                with _none_of({GONE}):
+                    helper.query(b"KILL %b" % number)
+        return len(ended)
 
     def close(self) -> None:
         # Only a half-read result is cut off: a server counts and logs connections that end without a word.

@@ -95,6 +95,10 @@ class SQLiteReader:
     def close(self) -> None:
         self._connection.close()
 
+    @staticmethod
+    def end_queries(url: str, orphan: Callable[[str], bool]) -> int:
+        return 0  # a query ends with the process that runs it
+
 
 Converter = Callable[[Sequence[Any]], Sequence[bytes | None]]
 

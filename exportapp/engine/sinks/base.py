@@ -28,6 +28,9 @@ class Store(Protocol):
     def size(self, name: str) -> int | None:
         """The file's bytes, None when there is none."""
 
+    def free(self) -> int | None:
+        """How many bytes there is room for; None where nobody knows."""
+
     def names(self, prefix: str) -> Iterator[str]:
         """The names below the folder `prefix`, unfinished files excepted."""
 

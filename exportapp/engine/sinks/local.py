@@ -43,6 +43,11 @@ class LocalStore:
         except FileNotFoundError:
             return None
 
+    def free(self) -> int | None:
+        with _explained():
+            there = next(folder for folder in (self.root, *self.root.parents) if folder.is_dir())
+            return shutil.disk_usage(there).free
+
     def names(self, prefix: str) -> Iterator[str]:
         for path in sorted(self.path(prefix).rglob("*")):
             if path.is_file() and not path.name.endswith(UNFINISHED):

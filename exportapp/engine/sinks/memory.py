@@ -24,6 +24,9 @@ class MemoryStore:
     def size(self, name: str) -> int | None:
         return len(self.files[name]) if name in self.files else None
 
+    def free(self) -> int | None:
+        return None
+
     def names(self, prefix: str) -> Iterator[str]:
         yield from sorted(name for name in self.files if name.startswith(prefix.rstrip("/") + "/"))
 

@@ -66,6 +66,9 @@ class S3Store:
         except BotoCoreError as error:
             raise _explain(error) from error
 
+    def free(self) -> int | None:
+        return None
+
     def names(self, prefix: str) -> Iterator[str]:
         with _explained():
             pages = self.client.get_paginator("list_objects_v2")
