@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Protocol
 
 BLOCK = 1 << 20
@@ -33,6 +34,9 @@ class Store(Protocol):
 
     def names(self, prefix: str) -> Iterator[str]:
         """The names below the folder `prefix`, unfinished files excepted."""
+
+    def unfinished(self) -> Iterator[tuple[str, datetime]]:
+        """The names of files that were begun and not finished, each with the UTC time of its last sign of life."""
 
     def delete(self, prefix: str) -> None:
         """The file `prefix`, or all below the folder `prefix`, unfinished ones too; silent when there is nothing."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -53,6 +54,12 @@ class LocalStore:
             if path.is_file() and not path.name.endswith(UNFINISHED):
                 yield str(path.relative_to(self.root.resolve()))
 
+    def unfinished(self) -> Iterator[tuple[str, datetime]]:
+        for path in sorted(self.path("").rglob(f"*{UNFINISHED}")):
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield str(path.relative_to(self.root.resolve())).removesuffix(UNFINISHED), written
+
     def delete(self, prefix: str) -> None:
         path = self.path(prefix)
         with _explained():
@@ -60,7 +67,8 @@ class LocalStore:
                 with contextlib.suppress(FileNotFoundError):  # somebody else is deleting it, too
                     shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
+                for one in (path, path.with_name(path.name + UNFINISHED)):
+                    one.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # the folder goes with its last file
                     path.parent.rmdir()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from exportapp.engine.errors import ExportError
 
@@ -29,6 +30,9 @@ class MemoryStore:
 
     def names(self, prefix: str) -> Iterator[str]:
         yield from sorted(name for name in self.files if name.startswith(prefix.rstrip("/") + "/"))
+
+    def unfinished(self) -> Iterator[tuple[str, datetime]]:
+        yield from ()
 
     def delete(self, prefix: str) -> None:
         self.files.pop(prefix, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -72,20 +73,29 @@ class S3Store:
     def names(self, prefix: str) -> Iterator[str]:
         with _explained():
             pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.key(prefix.rstrip("/")) + "/"):
+            folder = self.key(prefix).rstrip("/")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=folder and f"{folder}/"):
                 for item in page.get("Contents", []):
                     yield item["Key"][len(self.key("")) :]
+
+    def unfinished(self) -> Iterator[tuple[str, datetime]]:
+        with _explained():
+            for upload in self._uploads(""):
+                yield upload["Key"][len(self.key("")) :], upload["Initiated"]
+
+    def _uploads(self, prefix: str) -> Iterator[dict[str, Any]]:
+        pages = self.client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=self.key(prefix)):
+            yield from page.get("Uploads", [])
 
     def delete(self, prefix: str) -> None:
         with _explained():
             for name in [prefix, *self.names(prefix)]:
                 self.client.delete_object(Bucket=self.bucket, Key=self.key(name))
-            uploads = self.client.get_paginator("list_multipart_uploads")
-            for page in uploads.paginate(Bucket=self.bucket, Prefix=self.key(prefix)):
-                for upload in page.get("Uploads", []):
-                    # S3 compares letters and knows no folders: the prefix "a" finds the uploads of "ab/file" as well.
-                    if f"{upload['Key']}/".startswith(f"{self.key(prefix)}/"):
-                        self._abort(upload["Key"], upload["UploadId"])
+            for upload in self._uploads(prefix):
+                # S3 compares letters and knows no folders: the prefix "a" finds the uploads of "ab/file" as well.
+                if f"{upload['Key']}/".startswith(f"{self.key(prefix)}/"):
+                    self._abort(upload["Key"], upload["UploadId"])
 
     def _abort(self, key: str, upload: str) -> None:
         with contextlib.suppress(self.client.exceptions.NoSuchUpload):
