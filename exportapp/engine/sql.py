@@ -28,6 +28,10 @@ class Dialect:
         """A column's name is a single identifier, whatever dots it has."""
         return self._quoted(column.name)
 
+    def key(self, column: Column) -> str:
+        """A column as keys are compared and ordered by."""
+        return self.column(column)
+
     def _quoted(self, identifier: str) -> str:
         return self.quote + identifier.replace(self.quote, self.quote * 2) + self.quote
 
@@ -103,13 +107,13 @@ def key_after(dialect: Dialect, columns: Sequence[Column], key: Key, *, inclusiv
     parts: list[str] = []
     values: Values = []
     for depth in range(len(columns)):
-        equal = [f"{dialect.column(column)} = {dialect.mark}" for column in columns[:depth]]
+        equal = [f"{dialect.key(column)} = {dialect.mark}" for column in columns[:depth]]
         last = edge if depth == len(columns) - 1 else step
-        parts.append("(" + " AND ".join([*equal, f"{dialect.column(columns[depth])} {last} {dialect.mark}"]) + ")")
+        parts.append("(" + " AND ".join([*equal, f"{dialect.key(columns[depth])} {last} {dialect.mark}"]) + ")")
         values += [bound(columns[index], key[index]) for index in range(depth + 1)]
     if len(parts) == 1:
         return parts[0], values
-    lead = f"{dialect.column(columns[0])} {step}= {dialect.mark}"
+    lead = f"{dialect.key(columns[0])} {step}= {dialect.mark}"
     return f"({lead} AND ({' OR '.join(parts)}))", [bound(columns[0], key[0]), *values]
 
 
@@ -139,7 +143,7 @@ def source(dialect: Dialect, query: Query) -> str:
 
 def order(dialect: Dialect, query: Query, direction: str = "") -> str:
     """The ORDER BY clause; '' for a query without a key."""
-    names = [dialect.column(column) + direction for column in query.key]
+    names = [dialect.key(column) + direction for column in query.key]
     return f" ORDER BY {', '.join(names)}" if names else ""
 
 

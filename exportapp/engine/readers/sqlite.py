@@ -6,7 +6,6 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from operator import itemgetter, length_hint
 from typing import Any
@@ -18,21 +17,18 @@ from exportapp.engine.keyranges import cut, key_of, null_key
 from exportapp.engine.runs import Run
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, Key, KeyRange, Plan, Query, Row
 
+
+class _Dialect(sql.Dialect):
+    def key(self, column: Column) -> str:
+        """By its bytes: a collation takes "a" and "A" for one, and a remainder would lose a row.
+
+        An index that is in the order of bytes, as they are by default, is used all the same.
+        """
+        return f"{self.column(column)} COLLATE BINARY"
+
+
 # Not the standard's double quotes: in them SQLite takes the name of a missing column for a text, and gives that.
-DIALECT = sql.Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
-
-
-class _KeyDialect(sql.Dialect):
-    """Compares and orders keys by their bytes: a collation takes "a" and "A" for one, and a remainder would lose a row.
-
-    An index that is in the order of bytes, as they are by default, is used all the same.
-    """
-
-    def column(self, column: Column) -> str:
-        return f"{super().column(column)} COLLATE BINARY"
-
-
-KEYS = _KeyDialect(DIALECT.quote, DIALECT.mark, DIALECT.bytes_of)
+DIALECT = _Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
 STORED_AS = {"integer": "integer", "binary": "blob"}  # keys of the other types are texts
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 << 20
@@ -85,8 +81,8 @@ class SQLiteReader:
         with _explained():
             columns = query.read
             expressions = ", ".join(_expression(column) for column in columns)
-            clause, values = _where(query, key_range)
-            statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(KEYS, query)}"
+            clause, values = sql.where(DIALECT, query, key_range)
+            statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
             cursor = self._connection.execute(statement, values)
             converters = [_CONVERTERS.get(column.type, _texts)(column) for column in columns]
             texts = [itemgetter(place) for place, column in enumerate(columns) if column.type not in _CONVERTERS]
@@ -136,7 +132,7 @@ def _facts(key: tuple[Column, ...]) -> str:
     if not key:
         return "COUNT(*)"
     names = [DIALECT.column(column) for column in key]
-    lead, nulls = KEYS.column(key[0]), " OR ".join(f"{name} IS NULL" for name in names)
+    lead, nulls = DIALECT.key(key[0]), " OR ".join(f"{name} IS NULL" for name in names)
     kinds = [STORED_AS.get(column.type, "text") for column in key]
     strange = [f"typeof({name}) <> '{kind}'" for name, kind in zip(names, kinds, strict=True)]
     counts = [f"COUNT(*) FILTER (WHERE {condition})" for condition in (nulls, *strange)]
@@ -156,13 +152,6 @@ def _edges(key: tuple[Column, ...], first: Any, last: Any, nulls: int, *strange:
                           "else. An operator has to correct the dataset.", permanent=True)  # fmt: skip
     ends = (key[0], key[0])
     return key_of(ends, _raw(ends, (first, last)))
-
-
-def _where(query: Query, key_range: KeyRange) -> tuple[str, sql.Values]:
-    """As sql.where: the conditions by the collation that a column has, as people search, and the range by bytes."""
-    clause, values = sql.where(DIALECT, query, KeyRange())
-    within, edges = sql.where(KEYS, replace(query, conditions=()), key_range)
-    return clause + (within.replace(" WHERE ", " AND ", 1) if clause else within), values + edges
 
 
 def _converted(batch: list[Any], converters: list[Converter]) -> list[Row]:
