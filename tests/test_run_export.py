@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import gzip
 import io
+import itertools
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ import sys
 import termios
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from django.db import DatabaseError
 from pytest_django import Settings
 
 from exportapp import receipts, storage
-from exportapp.management import asked, output
+from exportapp.management import asked, output, progress
+from exportapp.management.commands import run_export
 from exportapp.models import Export
 from tests.scenes import DATASETS, ask
 from tests.services import MariaDB, free_port, wait_until
@@ -120,8 +123,8 @@ def test_file_is_the_one_that_the_workers_make(
     assert path is not None
     assert made == path.read_bytes()
     ours, theirs = json.loads(receipt.read_text()), {**export.receipt}
-    for times in ("read_from", "read_until", "export"):
-        assert ours.pop(times, "") != theirs.pop(times)
+    for own in ("read_from", "read_until", "export", "user"):
+        assert ours.pop(own, "") != theirs.pop(own)
     assert ours == json.loads(json.dumps(theirs))
 
 
@@ -215,7 +218,7 @@ def test_rows_of_mariadb_are_written(mariadb: MariaDB, file: Path, monkeypatch: 
     told("products", "--output", str(file), "--receipt", str(receipt), stream=terminal)
     rows = "".join(f'{number},"tea {number} 😀"\r\n' for number in range(1, 5001))
     assert file.read_bytes() == f'"Id","Name"\r\n{rows}'.encode()
-    assert receipts.mistakes([file.read_bytes()], json.loads(receipt.read_text())) == []
+    assert receipts.mistakes([file.read_bytes()], receipts.claims(json.loads(receipt.read_text()))) == []
     mariadb.sql(f"DROP DATABASE {name}")
 
 
@@ -260,6 +263,47 @@ def test_what_is_no_regular_file_is_written_to_and_not_replaced(file: Path) -> N
     assert file.is_fifo()
 
 
+def test_file_is_nobodys_to_read_meanwhile_that_may_not_read_the_old_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("the old one")
+    file.chmod(0o600)
+    modes, created = [], os.open
+
+    def seen(path: Any, *arguments: Any, **more: Any) -> int:
+        descriptor = created(path, *arguments, **more)
+        modes.extend([os.fstat(descriptor).st_mode & 0o777] * str(path).endswith(".part"))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", seen)
+    told(*ORDERS, "--output", str(file))
+    assert modes == [0o600]
+
+
+@pytest.mark.parametrize("option", ["output", "receipt"])
+def test_name_that_ends_as_a_folder_does_makes_no_file(file: Path, option: str) -> None:
+    place = f"{file.parent}/new/"
+    code, sentence = refused(*ORDERS, "--output", str(file), f"--{option}", place)
+    assert (code, sentence.splitlines()[1]) == (2, f"--{option}: {place} cannot be written: Is a directory.")
+    assert os.listdir(file.parent) == []
+
+
+def test_link_that_leads_to_itself_is_told_and_stays(file: Path) -> None:
+    file.symlink_to(file)
+    code, sentence = refused(*ORDERS, "--output", str(file))
+    assert (code, sentence.splitlines()[1]) == (
+        2, f"--output: {file} cannot be written: Too many levels of symbolic links."
+    )  # fmt: skip
+    assert file.is_symlink()
+
+
+def test_link_to_nothing_yet_makes_what_it_names(file: Path) -> None:
+    link = file.with_name("link")
+    link.symlink_to(file)
+    told(*ORDERS, "--output", str(link))
+    assert file.read_bytes().startswith(b'"Id"')
+
+
 def test_dataset_with_too_many_rows_is_not_written(file: Path, settings: Settings) -> None:
     declare(settings, '[datasets.few]\nsource = "shop"\ntable = "orders"\nmax_rows = 24\ncolumns = [{ name = "id" }]')
     code, sentence = refused("few", "--output", str(file))
@@ -281,7 +325,59 @@ def test_receipt_names_the_recipe_and_when_it_was_read(file: Path) -> None:
     read = [datetime.fromisoformat(content[name]) for name in ("read_from", "read_until")]
     assert read == sorted(read)
     assert {str(at.tzinfo) for at in read} == {"UTC"}
-    assert receipts.mistakes([made], content) == []
+    assert receipts.mistakes([made], receipts.claims(content)) == []
+
+
+def test_receipt_says_one_zone_and_how_consistent_it_is_but_once(file: Path) -> None:
+    receipt = file.with_name("receipt")
+    told(*ORDERS, "--zone", "Asia/Tokyo", "--output", str(file), "--receipt", str(receipt))
+    text = receipt.read_text()
+    assert json.loads(text)["recipe"]["zone"] == "Asia/Tokyo"
+    assert (text.count('"zone"'), text.count('"consistency"')) == (1, 1)
+
+
+def test_receipt_names_the_person_and_that_a_rule_chose_rows_but_no_values(alice: User, file: Path) -> None:
+    alice.export_attributes.create(name="country", value="FR")
+    receipt = file.with_name("receipt")
+    told("regional", "--user", "alice", "--output", str(file), "--receipt", str(receipt))
+    content = json.loads(receipt.read_text())
+    assert content["user"] == "alice"
+    assert content["row_rule"] == "only rows whose country is among the user's values of country"
+    assert "FR" not in receipt.read_text()
+    told(*ORDERS, "--user", "alice", "--output", str(file), "--receipt", str(receipt))
+    content = json.loads(receipt.read_text())
+    assert content["user"] == "alice"
+    assert "row_rule" not in content
+    told(*ORDERS, "--output", str(file), "--receipt", str(receipt))
+    assert "user" not in json.loads(receipt.read_text())
+
+
+def test_receipt_that_cannot_be_written_leaves_the_file_that_was_there(file: Path) -> None:
+    file.write_text("the old one")
+    code, sentence = refused(*ORDERS, "--output", str(file), "--receipt", "/dev/full")
+    assert (code, sentence) == (75, "The receipt cannot be written: No space left on device.")
+    assert file.read_text() == "the old one"
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_receipt_is_on_the_disk_before_the_file_gets_its_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt = file.with_name("receipt")
+    done: list[str] = []
+    renamed, synced = output.rename_durably, os.fsync
+
+    def rename(before: Path, after: Path) -> None:
+        done.append(f"rename {after.name}")
+        renamed(before, after)
+
+    def sync(descriptor: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        done.extend([f"sync {name.rsplit('.', 2)[0]}"] * name.endswith(".part"))
+        synced(descriptor)
+
+    monkeypatch.setattr(output, "rename_durably", rename)
+    monkeypatch.setattr(os, "fsync", sync)
+    told(*ORDERS, "--output", str(file), "--receipt", str(receipt))
+    assert done == [f"sync {file.name}", "sync receipt", f"rename {file.name}", "rename receipt"]
 
 
 def test_receipt_may_go_to_the_standard_output(file: Path) -> None:
@@ -328,9 +424,49 @@ def test_wrong_arguments_are_told_one_a_line(charlie: User, file: Path, argument
     assert os.listdir(file.parent) == []
 
 
+@pytest.mark.parametrize("options", [
+    {"from": "", "to": ""}, {"columns": ","}, {"columns": ""}, {"columns": " , "}, {"where": ""}, {"zone": ""},
+    {"user": ""}, {"receipt": ""}, {"output": ""}, {"to": "  "},
+])  # fmt: skip
+def test_option_that_is_given_but_empty_is_told_and_not_taken_for_none(file: Path, options: dict[str, str]) -> None:
+    code, sentence = refused("revenue", "--output", str(file), *(f"--{name}={text}" for name, text in options.items()))
+    told_of = [f"--{name}: This is empty: give it a value, or leave it out." for name in options]
+    assert (code, sentence.splitlines()[1:]) == (2, told_of)
+    assert os.listdir(file.parent) == []
+
+
+def test_option_that_is_no_text_is_told(file: Path) -> None:
+    options = [
+        "--from",
+        "\udcff",
+        "--zone",
+        "\udcff",
+        "--columns",
+        "id,\udcff",
+        "--where",
+        "v=\udcff",
+        "--user",
+        "\udcff",
+    ]
+    code, sentence = refused("products", "--output", str(file), *options)
+    named = ("from", "zone", "columns", "user", "where v=\udcff")
+    assert (code, sentence.splitlines()[1:]) == (2, [f"--{name}: This is no UTF-8 text." for name in named])
+
+
+def test_names_of_files_may_be_any_bytes(file: Path) -> None:
+    place, receipt = (os.fsdecode(os.fsencode(file) + more) for more in (b"\xff", b"\xfe"))
+    told(*ORDERS, "--output", place, "--receipt", receipt)
+    assert sorted(os.listdir(os.fsencode(file.parent))) == sorted(
+        os.fsencode(Path(name).name) for name in (place, receipt)
+    )
+
+
 def test_receipt_cannot_go_where_the_export_goes(file: Path) -> None:
-    other = f"{file.parent}/../out/{file.name}"
-    for receipt, place in ((other, str(file)), ("-", "-")):
+    other, link = f"{file.parent}/../out/{file.name}", file.with_name("link")
+    link.symlink_to(file)
+    for receipt, place in (
+        (other, str(file)), (str(link), str(file)), ("-", "-"), ("/dev/stdout", "-"), ("-", "/dev/fd/1"),
+    ):  # fmt: skip
         code, sentence = refused(*ORDERS, "--output", place, "--receipt", receipt)
         assert (code, sentence.splitlines()[1:]) == (2, ["--receipt: This is where the export itself is to go."])
 
@@ -416,7 +552,7 @@ def test_nothing_is_told_when_nothing_is_wanted(file: Path, quiet: list[str]) ->
 
 
 def test_bar_is_drawn_over_itself_and_gone_in_the_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "REDRAW_SECONDS", 0)
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0)
     drawn = told(*ORDERS, "--output", str(file), stream=Terminal())
     assert "\r[--------------------] about 0%  0 rows  0 rows/s\r" in drawn
     assert "\r[###################-] about 99%  25 rows  " in drawn
@@ -426,7 +562,7 @@ def test_bar_is_drawn_over_itself_and_gone_in_the_end(file: Path, monkeypatch: p
 
 
 def test_bar_stays_on_one_line_of_a_narrow_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_width", lambda stream: 20)
+    monkeypatch.setattr(progress, "_width", lambda stream: 20)
     drawn = told(*ORDERS, "--output", str(file), stream=Terminal()).rpartition("\r")[0]
     assert max(map(len, drawn.split("\r"))) == 19
 
@@ -492,6 +628,100 @@ def test_standard_output_has_the_export_alone() -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+def shell(line: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """What becomes of a line of a shell, in which "$@" is the command."""
+    argv = ["bash", "-c", line, "bash", *command(*arguments)]
+    return subprocess.run(
+        argv, cwd=ROOT, capture_output=True, timeout=60, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_standard_output_may_be_named_as_a_file_and_is_written_on_where_it_stands(file: Path) -> None:
+    assert shell('"$@" --output /dev/stdout | cat', *ORDERS).stdout.count(b"\r\n") == 26
+    done = shell('{ echo before; "$@" --output /dev/stdout; echo after; } >> "$FILE"', *ORDERS, FILE=str(file))
+    assert (done.returncode, done.stderr[:8]) == (0, b"25 rows,")
+    lines = file.read_bytes().split(b"\n")
+    assert (lines[0], lines[1], lines[-2]) == (b"before", b'"Id"\r', b"after")
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_pipes_that_a_shell_makes_are_written_into(file: Path) -> None:
+    receipt = file.with_name("receipt")
+    done = shell(
+        '"$@" --output >(cat > "$FILE") --receipt >(cat > "$RECEIPT")', *ORDERS, FILE=str(file), RECEIPT=str(receipt)
+    )
+    assert (done.returncode, done.stderr[:8]) == (0, b"25 rows,")
+    wait_until(lambda: receipt.exists() and receipt.stat().st_size, 10, "the other commands")
+    assert file.read_bytes().count(b"\r\n") == 26
+    assert json.loads(receipt.read_text())["bytes"] == file.stat().st_size
+
+
+@pytest.mark.parametrize("mode", [0o300, 0o500])
+def test_folder_that_may_not_be_read_or_not_be_written_is_told_before(file: Path, mode: int) -> None:
+    file.write_text("the old one")
+    file.parent.chmod(mode)
+    # What root is allowed beyond the modes of files.
+    dropping = "setpriv --bounding-set=-dac_override,-dac_read_search" if os.geteuid() == 0 else ""
+    done = shell(f'{dropping} "$@"', *ORDERS, "--output", str(file))
+    file.parent.chmod(0o700)
+    assert (done.returncode, done.stderr.rpartition(b" cannot be ")[2]) == (2, b"written: Permission denied.\n")
+    assert file.read_text() == "the old one"
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_receipt_cannot_replace_the_file_that_the_standard_output_is(file: Path) -> None:
+    done = shell('"$@" --output - --receipt "$FILE" > "$FILE"', *ORDERS, FILE=str(file))
+    assert done.returncode == 2
+    assert done.stderr.endswith(b"\n--receipt: This is where the export itself is to go.\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('"$@" --output - >&-', b"--output: - cannot be written: it is closed."),
+        ('"$@" --output - --receipt /dev/null >&-', b"--output: - cannot be written: it is closed."),
+        ('"$@" --output /dev/stdout >&-', b"--output: /dev/stdout cannot be written: it is closed."),
+        ('"$@" --output /dev/fd/77', b"--output: /dev/fd/77 cannot be written: Bad file descriptor."),
+        ('"$@" --output /dev/fd/0 < /dev/null', b"--output: /dev/fd/0 cannot be written: it is open for reading only."),
+    ],
+)
+def test_descriptor_that_takes_nothing_is_told(line: str, sentence: bytes) -> None:
+    done = shell(line, *ORDERS)
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (2, [sentence])
+
+
+def test_what_is_no_text_is_told_in_words() -> None:
+    done = shell("\"$@\" --where $'v=\\xff'", *ORDERS, "--output", "-")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.splitlines()[1:] == [b"--where v=\\udcff: This is no UTF-8 text."]
+
+
+@pytest.mark.parametrize("closing", ["2>&-", "2> >(true)", "2> /dev/full"])
+def test_export_is_there_though_nobody_hears_of_it(file: Path, closing: str) -> None:
+    done = shell(f'"$@" {closing}', *ORDERS, "--output", str(file))
+    assert done.returncode == 0
+    assert file.read_bytes().count(b"\r\n") == 26
+
+
+@pytest.mark.parametrize("closing", ["2>&-", "2> /dev/full"])
+def test_exit_code_is_the_same_though_nobody_hears_why(closing: str) -> None:
+    assert shell(f'"$@" {closing}', *ORDERS, "--output", "/dev/full").returncode == 75
+    assert shell(f'"$@" {closing}', "nothing", "--output", "-").returncode == 2
+
+
+def test_few_lines_of_many_may_be_read(settings: Settings) -> None:
+    declare(settings, ENDLESS)
+    done = shell('"$@" | head -2; exit ${PIPESTATUS[0]}', "endless", "--output", "-", "--compression", "none")
+    assert (done.returncode, done.stdout, done.stderr) == (141, b'"Id"\r\n1\r\n', b"")
+
+
+def test_two_at_once_to_one_place_leave_one_whole_file(file: Path, start: Start) -> None:
+    both = [start(*ORDERS, "--output", str(file)) for _ in range(2)]
+    assert [ended(process)[0] for process in both] == [0, 0]
+    assert file.read_bytes().count(b"\r\n") == 26
+    assert os.listdir(file.parent) == [file.name]
+
+
 def test_full_disk_has_the_code_for_later() -> None:
     done = run(*ORDERS, "--output", "/dev/full")
     assert (done.returncode, done.stdout) == (75, b"")
@@ -513,7 +743,7 @@ def test_arguments_that_are_not_understood_have_the_code_for_wrong_ones() -> Non
 def test_help_names_conditions_and_exit_codes() -> None:
     shown = run("--help").stdout.decode()
     assert "\n  --where COLUMN=A,B,C      is one of them; a comma within a value is written \\,\n" in shown
-    for code in (0, 1, 2, 75, 130, 141, 143):
+    for code in (0, 1, 2, 75, 129, 130, 141, 143):
         assert f"\n  {code} " in shown
 
 
@@ -528,7 +758,7 @@ def test_reader_that_goes_away_ends_it_without_a_word(settings: Settings, start:
 
 
 @pytest.mark.parametrize("dataset", ["endless", "silent"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_it_and_leaves_what_was_there(
     settings: Settings, file: Path, start: Start, dataset: str, number: signal.Signals, code: int
 ) -> None:
@@ -562,28 +792,128 @@ def test_signal_ends_the_query_on_the_server_too(
     mariadb.sql(f"DROP DATABASE {name}")
 
 
+# --- signals at any moment --------------------------------------------------------------------------------------------
+
+
+def test_signal_between_the_two_names_changes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt = file.with_name("receipt")
+    renamed = output.rename_durably
+
+    def rename(before: Path, after: Path) -> None:
+        renamed(before, after)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(output, "rename_durably", rename)
+    told(*ORDERS, "--output", str(file), "--receipt", str(receipt))
+    assert receipts.mistakes([file.read_bytes()], receipts.claims(json.loads(receipt.read_text()))) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Startled(ThreadPoolExecutor):
+    """Hears a signal when the thread runs already, and nobody has been told yet."""
+
+    def submit(self, *arguments: Any, **more: Any) -> Future[Any]:
+        future = super().submit(*arguments, **more)
+        signal.raise_signal(signal.SIGTERM)
+        return future
+
+
+def test_signal_just_when_reading_begins_ends_it(
+    settings: Settings, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(settings, ENDLESS)
+    monkeypatch.setattr(run_export, "ThreadPoolExecutor", Startled)
+    with pytest.raises(SystemExit, match="143"):
+        told("silent", "--output", str(file))
+    assert os.listdir(file.parent) == []
+
+
+LATE = """
+import os, signal, sys
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "run_export", *sys.argv[1:]])
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_signal_after_the_end_changes_nothing_about_the_exit_code(
+    file: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "exportapp.settings")
+    code, said = ended(start(argv=[sys.executable, "-c", LATE, *ORDERS, "--output", str(file)]))
+    assert (code, said[:8]) == (0, b"25 rows,")
+
+
+def interrupted(at: int, *arguments: str) -> tuple[int, bool]:
+    """The exit code when SIGTERM comes at the line number `at` that the main thread runs, and whether it came."""
+    lines = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal lines
+        if not frame.f_code.co_filename.endswith(
+            ("/commands/run_export.py", "/management/output.py", "/management/signals.py")
+        ):
+            return None
+        if event == "line" and callable(signal.getsignal(signal.SIGTERM)):
+            lines += 1
+            if lines == at:
+                signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        told(*arguments)
+    except SystemExit as end:
+        return int(str(end)), True
+    finally:
+        sys.settrace(tracing)
+    return 0, lines >= at
+
+
+def test_signal_at_any_line_leaves_all_or_nothing(file: Path) -> None:
+    receipt = file.with_name("receipt")
+    arguments = (*ORDERS, "--output", str(file), "--receipt", str(receipt))
+    codes = []
+    for at in itertools.count(1):
+        file.write_text("the old one")
+        receipt.write_text("the old receipt")
+        code, came = interrupted(at, *arguments)
+        assert sorted(os.listdir(file.parent)) == sorted([file.name, receipt.name]), at
+        assert (code, file.read_text()[:4], receipt.read_text()[:4]) in ((143, "the ", "the "), (0, '"Id"', "{\n  ")), (
+            at
+        )
+        if not came:
+            break
+        codes.append(code)
+    assert codes.count(143) > 50
+
+
 IMPATIENT = """
+import sys
 import django
 django.setup()
 from django.core.management import execute_from_command_line
 from exportapp.management.commands import run_export
 run_export.PATIENCE = 0.2
-execute_from_command_line(["manage.py", "run_export", "endless", "--output", "-"])
+execute_from_command_line(["manage.py", "run_export", "endless", "--output", "-", "--receipt", sys.argv[1]])
 """
 
 
 def test_signal_ends_it_though_nobody_reads_its_output(
-    settings: Settings, start: Start, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, file: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(settings, ENDLESS)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "exportapp.settings")
-    process = start(argv=[sys.executable, "-c", IMPATIENT])
+    process = start(argv=[sys.executable, "-c", IMPATIENT, str(file)])
     pipe = process.stdout
     assert pipe is not None
     full = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - 4096
     wait_until(lambda: process.poll() is not None or waiting(pipe.fileno()) > full, 60, "a full pipe")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
+    assert os.listdir(file.parent) == []
 
 
 def waiting(descriptor: int) -> int:

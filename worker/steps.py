@@ -109,7 +109,15 @@ def notify(step: Step, pulse: Pulse) -> None:
 def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file: FileResult) -> dict[str, Any]:
     began = export.started_at.isoformat() if export.started_at else ""
     ended = max(done.finished_at for done in chunks if done.finished_at).isoformat()
-    made = receipts.receipt(export.recipe, pieces, file, read_from=began, read_until=ended)
+    made = receipts.receipt(
+        export.recipe,
+        pieces,
+        file,
+        read_from=began,
+        read_until=ended,
+        user=export.owner.get_username(),
+        rule=datasets.thaw(export.definition).row_rule,
+    )
     return {"export": str(export.pk), **made}
 
 

@@ -16,10 +16,13 @@ from exportapp import datasets, recipes
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.encoders.delimited import DELIMITERS
 from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter
+from exportapp.management.output import same_place
 
 FAILED, WRONG, LATER = 1, 2, os.EX_TEMPFAIL  # exit codes
 
 _OPTIONS = {"start": "from", "end": "to"}  # the other fields have the names of their options
+_PLACES = ("output", "receipt")
+_TEXTS = ("start", "end", "zone", "columns", "user")
 NAMED = {label.lower(): delimiter for delimiter, label in DELIMITERS.items()}
 _CONDITION = re.compile(r"([^=~]*?)(!=|=|~)(.*)", re.DOTALL)
 _COMMA = re.compile(r"(?<!\\),")
@@ -37,6 +40,34 @@ def delimiter(text: str) -> str:
     return delimiter
 
 
+def check_texts(options: dict[str, Any]) -> None:
+    """Raises CommandError for options that are there and say nothing, or nothing that is a text.
+
+    An unset variable of a shell makes an empty option. Taken for none, it would export more than was meant.
+    """
+    given = [(name, options[name]) for name in (*_PLACES, *_TEXTS) if options[name] is not None]
+    given += [(f"where {text}".strip(), text) for text in options["where"]]
+    problems = {
+        name: "This is empty: give it a value, or leave it out." for name, text in given if _is_empty(name, text)
+    }
+    problems |= {name: "This is no UTF-8 text." for name, text in given if name not in _PLACES and not _is_text(text)}
+    if problems:
+        raise wrong(problems)
+
+
+def _is_empty(name: str, text: str) -> bool:
+    return not (text.replace(",", " ") if name == "columns" else text).strip()
+
+
+def _is_text(text: str) -> bool:
+    """File names may be any bytes; what goes to a database and into a receipt may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def dataset(name: str) -> datasets.Dataset:
     try:
         return datasets.catalogue().datasets[name]
@@ -46,7 +77,7 @@ def dataset(name: str) -> datasets.Dataset:
         raise CommandError(f"{error}. {error.hint}", returncode=FAILED) from error
 
 
-def person(name: str, dataset: datasets.Dataset) -> User:
+def person(name: str | None, dataset: datasets.Dataset) -> User:
     if not name and dataset.row_rule:
         raise wrong({"user": f"Name somebody: of {dataset.label}, everybody may have other rows."})
     if not name:
@@ -68,17 +99,17 @@ def recipe(options: dict[str, Any], dataset: datasets.Dataset) -> Recipe:
     form = FORMATS[options["format"]]
     chosen = {name: options[name] for name in asdict(FileOptions()) if options[name] not in (None, False)}
     problems = {name: f"{form.label} files have no such choice." for name in chosen if name not in form.options}
-    if options["receipt"] and os.path.realpath(options["receipt"]) == os.path.realpath(options["output"]):
+    if options["receipt"] and same_place(options["receipt"], options["output"]):
         problems["receipt"] = "This is where the export itself is to go."
     filters = {f"where {text}": _filter(text, dataset) for text in options["where"]}
-    named = [name.strip() for name in options["columns"].split(",") if name.strip()]
+    named = [name.strip() for name in (options["columns"] or "").split(",") if name.strip()]
     recipe = Recipe(
         dataset=dataset.name,
         columns=tuple(named or [column.name for column in dataset.columns if column.selected]),
         format=options["format"],
         compression=options["compression"],
-        start=options["start"],
-        end=options["end"],
+        start=options["start"] or "",
+        end=options["end"] or "",
         zone=options["zone"],
         filters=tuple(filters.values()),
         options=recipes.heeded(options["format"], FileOptions(**chosen)),

@@ -1,138 +1,141 @@
-"""Where a command writes an export to, and what it tells a terminal meanwhile."""
+"""Where a command writes to: files that are whole or not there, and pipes and devices that take what comes."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import secrets
-import shutil
+import stat
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from django.core.management.base import OutputWrapper
-
-from exportapp import lifecycle
 from exportapp.engine.errors import ExportError
-from exportapp.engine.sinks.local import rename_durably
-from exportapp.engine.specs import PieceResult
+from exportapp.engine.sinks.local import UNFINISHED, rename_durably
 
-REDRAW_SECONDS = 0.2
-BAR = 20  # characters
+_STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_NUMBERED = re.compile(r"(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
 
 
 class Output:
     """The one file of a store of its own: under its name is all of it, or what was there before.
 
-    "-" is the standard output. That, and what is no regular file, such as a device, is written to as it goes.
+    Nothing is written anywhere before `open`, nothing is under the name before `publish`, and nothing unfinished stays
+    after `abort`. What is no regular file, such as a pipe or a device, is written to as it goes, and so is what the
+    process has open already: "-", the standard output, or the /dev/fd/63 that a shell makes of >(command).
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, option: str, name: str) -> None:
+        self.option, self.name = option, name
         self._path = Path(os.path.realpath(name))  # behind a link: what it names is replaced, and not the link
         self._part: Path | None = None
-        if name == "-":
-            self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-        elif self._path.exists() and not self._path.is_file():
-            self._file = self._path.open("wb")
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Raises OSError for a place that cannot be written to."""
+        number = _open_already(self.name)
+        if number is not None:
+            self._descriptor = _writable(number)
+        elif (before := _status(self.name)) and not stat.S_ISREG(before.st_mode):
+            self._descriptor = os.open(self.name, os.O_WRONLY)
         else:
-            # Of a name that nobody else has: two exports may be under way to the same place.
-            self._part = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.part")
-            self._file = self._part.open("xb")
-            if self._path.exists():
-                shutil.copymode(self._path, self._part)
+            self._begin(stat.S_IMODE(before.st_mode) if before else None)
+
+    def _begin(self, mode: int | None) -> None:
+        if self.name.endswith("/"):  # which a path loses
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # As it has to be opened again to make the new name outlive a power cut, when it would be too late to say no.
+        os.close(os.open(self._path.parent, os.O_RDONLY))
+        # Of a name that nobody else has: two exports may be under way to the same place.
+        self._part = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        self._descriptor = os.open(self._part, flags, 0o666 if mode is None else mode)
+        if mode is not None:
+            os.fchmod(self._descriptor, mode)  # what the umask took
 
     def create(self, name: str) -> Output:
         return self
 
     def write(self, data: bytes) -> None:
-        with _explained():
-            self._file.write(data)
+        with self._explained():
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
 
     def finish(self) -> None:
-        with _explained():
-            self._file.flush()
+        """Has all of it on the disk, and not yet under its name."""
+        with self._explained():
             if self._part:
-                os.fsync(self._file.fileno())
-            self._file.close()
-            if self._part:
+                os.fsync(self._descriptor)
+            self._close()
+
+    def publish(self) -> None:
+        """Gives what is finished its name."""
+        if self._part:
+            with self._explained():
                 rename_durably(self._part, self._path)
 
     def abort(self) -> None:
+        """Of what is published nothing is left to abort."""
         with suppress(OSError):
-            self._file.close()
+            self._close()
         if self._part:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)
 
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ExportError(f"The output cannot be written: {error.strerror}.") from error
-
-
-class Progress:
-    """What is done so far: on a terminal a line drawn again and again, elsewhere nothing until the end."""
-
-    def __init__(self, stream: OutputWrapper, quiet: bool, most: int) -> None:
-        self._stream, self._quiet, self._most = stream, quiet, most
-        self.drawn = not quiet and stream.isatty()
-        self._expected = 0
-        self._shown = ""
-
-    def __enter__(self) -> Self:
-        self._began = self._shown_at = time.monotonic()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._seconds = max(time.monotonic() - self._began, 0.001)
-        self._show("")
-
-    def begin(self, expected: int) -> None:
-        """Shows the line, before the first row is there."""
-        self._expected = expected
-        self._show(self._line(0))
-
-    def __call__(self, rows: int, size: int) -> None:
-        if self._most and rows > self._most:
-            raise ExportError(lifecycle.too_many(self._most), permanent=True)
-        if self.drawn and time.monotonic() - self._shown_at >= REDRAW_SECONDS:
-            self._show(self._line(rows))
-
-    def _line(self, rows: int) -> str:
-        told = f"{rows:,} rows  {rows / max(time.monotonic() - self._began, 0.001):,.0f} rows/s"
-        if not self._expected:
-            return told
-        share = min(rows / self._expected, 0.99)  # it is an estimate: what is complete says so by ending
-        return f"[{'#' * int(share * BAR):-<{BAR}}] about {share:.0%}  {told}"
-
-    def _show(self, line: str) -> None:
-        """Draws over the line before; one that the terminal would break in two could not be drawn over."""
-        if not self.drawn:
-            return
-        line = line[: _width(self._stream) - 1]
-        blank = " " * len(self._shown)
-        self._stream.write(f"\r{blank}\r{line}", str, ending="")
-        self._stream.flush()
-        self._shown, self._shown_at = line, time.monotonic()
-
-    def told(self, piece: PieceResult) -> None:
-        """Says what has been written, and how fast."""
-        if not self._quiet:
-            speed = piece.rows / self._seconds
-            self._stream.write(f"{piece.rows:,} rows, {piece.bytes:,} bytes, {speed:,.0f} rows/s", str)
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ExportError(f"The {self.option} cannot be written: {error.strerror}.") from error
 
 
-def _width(stream: OutputWrapper) -> int:
+def same_place(one: str, other: str) -> bool:
+    """Whether what is written under one name would be gone, or mixed, with what is written under the other."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
     with suppress(OSError):
-        return os.get_terminal_size(stream.fileno()).columns or 80  # a terminal that does not know its size says 0
-    return 80
+        first, second = _status(one), _status(other)
+        # A terminal and /dev/null may well take both.
+        return bool(first and second and os.path.samestat(first, second) and not stat.S_ISCHR(first.st_mode))
+    return False
+
+
+def _status(name: str) -> os.stat_result | None:
+    """What is under the name, behind links: those to pipes cannot be followed by their texts. None for nothing yet."""
+    number = _open_already(name)
+    try:
+        return os.stat(name if number is None else number)
+    except FileNotFoundError:
+        return None
+
+
+def _open_already(name: str) -> int | None:
+    """The number of the descriptor that the name stands for.
+
+    Of that there is more than the file behind it: where in it the next byte goes, and sockets have no other way in.
+    """
+    if numbered := _NUMBERED.fullmatch(name):
+        return int(numbered[1])
+    return _STANDARD.get(name)
+
+
+def _writable(number: int) -> int:
+    """A descriptor of our own for one that is open. Raises OSError for those that are not, or for reading only."""
+    # Where the shell closed a standard stream (>&-), something else may have got its number.
+    if number in (1, 2) and (sys.__stdout__, sys.__stderr__)[number - 1] is None:
+        raise OSError(errno.EBADF, "it is closed")
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "it is open for reading only")
+    return os.dup(number)

@@ -7,9 +7,9 @@ import os
 import signal
 import threading
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -28,10 +28,11 @@ from exportapp.engine.sinks.base import Store
 from exportapp.engine.specs import ChunkSpec, FileResult, KeyRange, PieceResult, Recipe
 from exportapp.management import asked
 from exportapp.management.asked import FAILED, LATER
-from exportapp.management.output import Output, Progress
+from exportapp.management.output import Output
+from exportapp.management.progress import Progress, Unheard
+from exportapp.management.signals import ended_by_signals, held_back, ignore_signals
 
 UNREAD = 128 + signal.SIGPIPE
-ENDING = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 10  # seconds until a thread that does not end is left where it is
 HELP = r"""
 conditions, of which all have to hold:
@@ -42,16 +43,17 @@ conditions, of which all have to hold:
   --where COLUMN=           is empty
   --where COLUMN!=          is not empty
 
-A file is complete or not there: it gets its name when all of it is written, and what had the name before stays until
-then. Everything that is not the export itself goes to the standard error.
+A file is complete or not there: it gets its name when all of it and of its receipt is on the disk, and what had the name
+before stays until then. Everything that is not the export itself goes to the standard error.
 
 exit codes:
   0    done
   1    it failed, and would fail again: a column that is gone, a right that is missing
   2    the arguments are wrong
   75   it failed, and may succeed later: a database that does not answer, a full disk
+  129  ended because its terminal was closed (SIGHUP)
   130  ended by Ctrl-C (SIGINT)
-  141  what read the output has ended before
+  141  what read the output or the receipt has ended before
   143  ended by SIGTERM
 """
 
@@ -64,19 +66,23 @@ class Command(BaseCommand):
     help = "Writes an export into a file or to the standard output. It needs no broker, no worker and no web server."
     requires_system_checks: list[str] = []  # they open every source
 
+    _alone = False  # whether the process ends with the command
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        self._alone = True
+        super().run_from_argv(argv)
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.formatter_class, parser.epilog = _Help, HELP
         parser.add_argument("dataset", help="its name in the datasets file")
         parser.add_argument("--output", required=True, metavar="PATH", help="the file; - is the standard output")
-        parser.add_argument("--receipt", default="", metavar="PATH", help="a file for the receipt (JSON)")
-        parser.add_argument("--from", dest="start", default="", metavar="TIME", help="2026-01-31 or '2026-01-31 14:30'")
-        parser.add_argument("--to", dest="end", default="", metavar="TIME", help="the end of the range, not included")
+        parser.add_argument("--receipt", metavar="PATH", help="a file for the receipt (JSON)")
+        parser.add_argument("--from", dest="start", metavar="TIME", help="2026-01-31 or '2026-01-31 14:30'")
+        parser.add_argument("--to", dest="end", metavar="TIME", help="the end of the range, not included")
         parser.add_argument("--zone", default="UTC", help="of both, and of the times in the file; else UTC")
-        parser.add_argument("--columns", default="", metavar="A,B", help="else: those that the form ticks at first")
+        parser.add_argument("--columns", metavar="A,B", help="else: those that the form ticks at first")
         parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help="see below")
-        parser.add_argument(
-            "--user", default="", metavar="NAME", help="whose rights and rows count; else none are asked for"
-        )
+        parser.add_argument("--user", metavar="NAME", help="whose rights and rows count; else none are asked for")
         parser.add_argument("--format", default="csv", choices=FORMATS)
         parser.add_argument("--compression", default="none", choices=COMPRESSIONS)
         parser.add_argument("--header", choices=recipes.HEADERS, help="what the first row has; else labels")
@@ -88,48 +94,64 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="no progress, and no line at the end")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self.stderr = Unheard(self.stderr)
+        with ended_by_signals(for_good=self._alone):
+            try:
+                self._export(options)
+            except ExportError as error:
+                raise CommandError(str(error), returncode=FAILED if error.permanent else LATER) from error
+            except BrokenPipeError:
+                raise SystemExit(UNREAD) from None
+
+    def _export(self, options: dict[str, Any]) -> None:
+        asked.check_texts(options)
         dataset = asked.dataset(options["dataset"])
         recipe = asked.recipe(options, dataset)
-        spec = _spec(recipe, dataset, asked.person(options["user"], dataset))
+        person = asked.person(options["user"], dataset)
         progress = Progress(self.stderr, options["quiet"] or not options["verbosity"], dataset.max_rows)
-        try:
-            with _ended_by_signals(), ExitStack() as outputs:
-                output = outputs.enter_context(_opened("output", options["output"]))
-                receipt = outputs.enter_context(_opened("receipt", options["receipt"])) if options["receipt"] else None
-                began = datetime.now(UTC)
-                with progress:
-                    url = datasets.catalogue().sources[dataset.source].url
-                    piece = _Reading(url, spec).piece(output, progress)
-                if receipt:
-                    receipt.write(_receipt(recipe, piece, began))
-                    receipt.finish()
-        except ExportError as error:
-            raise CommandError(str(error), returncode=FAILED if error.permanent else LATER) from error
-        except BrokenPipeError:
-            raise SystemExit(UNREAD) from None
-        progress.told(piece)
+        places = [Output(option, options[option]) for option in ("output", "receipt") if options[option] is not None]
+        output, *others = places
+        with _opened(places):
+            began = datetime.now(UTC)
+            with progress:
+                url = datasets.catalogue().sources[dataset.source].url
+                reading = _Reading(url, _spec(recipe, dataset, person), lambda: _abort(places))
+                piece = reading.piece(output, progress)
+            for receipt in others:
+                receipt.write(_receipt(recipe, piece, began, person, dataset))
+                receipt.finish()
+            ignore_signals()  # the new file and the new receipt belong together
+            for place in places:
+                place.publish()
+            progress.told(piece)
 
 
 class _Reading:
     """Reads in a thread: the driver waits for the server in C, and the main thread would hear no signal meanwhile."""
 
-    def __init__(self, url: str, spec: ChunkSpec) -> None:
-        self._url, self._spec = url, spec
+    def __init__(self, url: str, spec: ChunkSpec, abort: Callable[[], None]) -> None:
+        self._url, self._spec, self._abort = url, spec, abort
         self._stop = threading.Event()
         self._reader: Reader | None = None
+        self._reading: Future[PieceResult] | None = None
 
     def piece(self, output: Output, progress: Progress) -> PieceResult:
         with ThreadPoolExecutor(1, "reader") as pool:
-            reading = pool.submit(self._piece, output, progress)
             try:
-                return reading.result()
+                return self._begun(pool, output, progress).result()
             except SystemExit as end:
                 self._stop.set()
                 if self._reader:
                     self._reader.kill()
-                if wait([reading], PATIENCE).not_done:  # in a pipe that nobody reads, say
+                if self._reading and wait([self._reading], PATIENCE).not_done:  # in a pipe that nobody reads, say
+                    self._abort()
                     os._exit(cast(int, end.code))
                 raise
+
+    def _begun(self, pool: ThreadPoolExecutor, output: Output, progress: Progress) -> Future[PieceResult]:
+        with held_back():  # until it is known what a signal is to end
+            self._reading = pool.submit(self._piece, output, progress)
+            return self._reading
 
     def _piece(self, output: Output, progress: Progress) -> PieceResult:
         with open_reader(self._url) as reader:
@@ -144,38 +166,41 @@ class _Reading:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM raise SystemExit, once, with the code that a shell has for them."""
-
-    def end(number: int, frame: object) -> None:
-        for each in ENDING:
-            signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = {each: signal.signal(each, end) for each in ENDING if signal.getsignal(each) != signal.SIG_IGN}
+def _opened(places: Sequence[Output]) -> Iterator[None]:
+    """Within, the places can be written to; what was not published by the end is gone."""
     try:
-        yield
+        try:
+            for place in places:
+                _open(place)
+            yield
+        finally:
+            ignore_signals()  # or the first of them would leave what is aborted below
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        _abort(places)
 
 
-@contextmanager
-def _opened(option: str, name: str) -> Iterator[Output]:
+def _open(place: Output) -> None:
     try:
-        output = Output(name)
+        place.open()
     except OSError as error:
-        raise asked.wrong({option: f"{name} cannot be written: {error.strerror}."}) from error
-    try:
-        yield output
-    finally:
-        output.abort()  # of what is finished nothing is left to abort
+        raise asked.wrong({place.option: f"{place.name} cannot be written: {error.strerror}."}) from error
 
 
-def _receipt(recipe: Recipe, piece: PieceResult, began: datetime) -> bytes:
-    file = FileResult(piece.name, piece.rows, piece.bytes, piece.sha256)
-    times = {"read_from": began.isoformat(), "read_until": datetime.now(UTC).isoformat()}
-    made = receipts.receipt(recipe, [piece], file, **times)
+def _abort(places: Sequence[Output]) -> None:
+    for place in places:
+        place.abort()
+
+
+def _receipt(recipe: Recipe, piece: PieceResult, began: datetime, person: User, dataset: datasets.Dataset) -> bytes:
+    made = receipts.receipt(
+        recipe,
+        [piece],
+        FileResult(piece.name, piece.rows, piece.bytes, piece.sha256),
+        read_from=began.isoformat(),
+        read_until=datetime.now(UTC).isoformat(),
+        user=person.username,
+        rule=dataset.row_rule,
+    )
     return json.dumps(made, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
