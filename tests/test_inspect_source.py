@@ -223,6 +223,24 @@ def test_columns_that_only_mysql_has(special: tuple[dict[str, Dataset], str]) ->
     assert [one.msg for one in checks.datasets() if isinstance(one, Error)] == []
 
 
+def test_what_only_people_know_is_to_be_checked(special: tuple[dict[str, Dataset], str]) -> None:
+    assert (
+        'name = "flag"\nlabel = "Flag"\ntype = "boolean"  # please check: 0 and 1 alone? Else "integer"\n' in special[1]
+    )
+
+
+def test_columns_that_would_be_called_the_same_have_their_own_names(
+    mariadb: MariaDB, inspect: Callable[..., str]
+) -> None:
+    mariadb.sql("DROP DATABASE IF EXISTS twins")
+    url = mariadb.create_database("twins")
+    mariadb.sql("CREATE TABLE t (a_b INT PRIMARY KEY, `a b` INT, day DATE, moment DATETIME)", "twins")
+    inspect(url)
+    [dataset] = datasets.catalogue().datasets.values()
+    assert [column.label for column in dataset.columns] == ["a_b", "a b", "Day", "Moment"]
+    assert dataset.time_column == "moment"
+
+
 def test_neither_a_prefix_nor_an_enum_is_a_key(special: tuple[dict[str, Dataset], str]) -> None:
     assert special[0]["prefixed"].key == ()
     assert special[0]["chosen"].key == ("id",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -104,7 +105,15 @@ def _dataset_text(source: Source, table: Table, taken: set[str]) -> str:
         check = "" if time.utc else "  # the zone that the times are stored in: please check"
         lines += [f"time_column = {_text(time.name)}", f'time_zone = "UTC"{check}']
     lines += ["groups = []  # empty: everybody who is signed in may export this", ""]
-    return "\n".join([*lines, *(_column_text(name, column) for column in table.columns)])
+    labels = _labels(table.columns)
+    return "\n".join([*lines, *(_column_text(name, column, labels[column.name]) for column in table.columns)])
+
+
+def _labels(columns: Iterable[TableColumn]) -> dict[str, str]:
+    """What each column is called; by its very name where another would be called the same."""
+    words = {column.name: _words(column.name) for column in columns}
+    times = Counter(words.values())
+    return {name: label if times[label] == 1 else name for name, label in words.items()}
 
 
 def _name(table: str, taken: set[str]) -> str:
@@ -134,19 +143,21 @@ def _key_of(table: Table) -> list[str]:
 def _time_of(table: Table) -> TableColumn | None:
     indexed = {index[0] for index in table.indexes}
 
-    def rank(column: TableColumn) -> tuple[bool, bool, bool, int]:
+    def rank(column: TableColumn) -> tuple[bool, bool, bool, int, bool]:
         name = column.name.lower()
         late = any(word in name for word in LATE_WORDS)
         likely = next((place for place, word in enumerate(TIME_WORDS) if word in name), len(TIME_WORDS))
-        return (column.name not in indexed, late, column.nullable, likely)
+        return (column.name not in indexed, late, column.nullable, likely, column.type == "date")
 
     times = [column for column in table.columns if column.type in ("datetime", "date")]
     return min(times, key=rank, default=None)
 
 
-def _column_text(dataset: str, column: TableColumn) -> str:
-    lines = [f"[[datasets.{dataset}.columns]]", f"name = {_text(column.name)}", f"label = {_text(_words(column.name))}"]
-    lines.append(f"type = {_text(column.type)}")
+def _column_text(dataset: str, column: TableColumn, label: str) -> str:
+    lines = [f"[[datasets.{dataset}.columns]]", f"name = {_text(column.name)}", f"label = {_text(label)}"]
+    # That is what MySQL makes of BOOLEAN, and some keep other numbers in it.
+    check = '  # please check: 0 and 1 alone? Else "integer"' if column.declared == "tinyint(1)" else ""
+    lines.append(f"type = {_text(column.type)}{check}")
     if column.comment:
         lines.append(f"description = {_text(column.comment)}")
     if column.scale is not None:
