@@ -8,10 +8,15 @@ import io
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder
+from exportapp.engine.encoders.formulas import is_formula
 from exportapp.engine.specs import Column, FileOptions, Row
 from tests.engine.scenes import a_decimal, a_text, an_integer, columns, plain_text, random_rows, some_bytes
+from tests.oracles import formulas
+from tests.oracles.examples import examples
 
 EXACT = FileOptions(exact=True)
 
@@ -155,6 +160,51 @@ def test_exact_files_have_every_text_as_it_is(text: str) -> None:
 def test_numbers_and_times_are_never_touched(number: str) -> None:
     for kind in ("integer", "decimal", "float", "time"):
         assert csv_of(f"a:{kind} b", (number.encode(), b"x")) == f'{number},"x"\r\n'.encode()
+
+
+BASES = [
+    (b"\xf8\x0d\x7e", "'+A1+"),
+    (b"\xfb\x5d\xb7", "+123"),
+    (b"\xf8\x0d\x7e\xfb\x5d\xb7", "'+A1++123"),
+    (b"=1", "PTE="),
+]
+
+
+@pytest.mark.parametrize(("raw", "text"), BASES)
+def test_base64_like_a_formula_gets_an_apostrophe_as_texts_do(raw: bytes, text: str) -> None:
+    for company in (b"x", b'"', b"\xf8\x0d\x7e", None):
+        back = read_back(csv_of("a:binary b:binary", (company, raw), (raw, company), (None, raw)))
+        assert [back[0][1], back[1][0], back[2][1]] == [text] * 3
+    assert read_back(csv_of("a:binary", (raw,), exact=True)) == [[text.removeprefix("'")]]
+
+
+ODD_MOMENTS = [b"+T1+Z2", b"-T1", b"+1+T1", b"-Z1 ", b"+2024-01-01T00:00:00Z"]
+
+
+@pytest.mark.parametrize("kind", ["date", "datetime", "time"])
+@pytest.mark.parametrize("odd", ODD_MOMENTS)
+@pytest.mark.parametrize("company", [b"2024-01-01 10:00:00", b"-12:30:00", None])
+def test_a_moment_of_a_database_without_types_is_no_formula(kind: str, odd: bytes, company: bytes | None) -> None:
+    usual = company or b""
+    assert csv_of(f"a:{kind} b", (odd, b"x"), (company, b"y")) == b'"\'%b","x"\r\n%b,"y"\r\n' % (odd, usual)
+    assert csv_of(f"a:{kind} b", (odd, b"x"), exact=True) == b'%b,"x"\r\n' % odd
+
+
+@pytest.mark.parametrize(
+    "moment", [b"-838:59:59", b"-00:00:01.500000", b"+12:30", b"2024-01-01 10:00:00+02:00", b"2024-01-01T10:00Z"]
+)
+def test_a_moment_that_names_no_cell_is_bare(moment: bytes) -> None:
+    assert csv_of("a:datetime b", (moment, b"x"), (None, b"y")) == moment + b',"x"\r\n,"y"\r\n'
+
+
+@examples(200)
+@given(st.text('+-=@＋－＝＠ .,eE1٣a\t\0"\x7f', max_size=8))
+def test_the_rule_is_the_one_that_the_documentation_says(text: str) -> None:
+    assert is_formula(text.encode()) == formulas.is_formula(text)
+    for company in ("x", "+1", "=1"):
+        assert read_back(csv_of("a b", (company.encode(), text.encode()))) == [
+            [formulas.defused(company), formulas.defused(text)]
+        ]
 
 
 def test_titles_are_no_formulas_either() -> None:

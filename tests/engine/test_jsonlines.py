@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from exportapp.engine.encoders import jsonscan
 from exportapp.engine.encoders.jsonlines import JSONLinesEncoder
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column, Row
 from tests.engine.scenes import a_decimal, a_text, an_integer, columns, random_rows, some_bytes
+from tests.oracles.examples import examples
 
 
 def lines_of(names: str, *rows: Row) -> bytes:
@@ -101,6 +107,107 @@ def test_bytes_that_are_no_utf8_end_the_export_with_a_sentence(kind: str) -> Non
         with pytest.raises(ExportError, match="no UTF-8 text") as caught:
             value_of(kind, raw)
         assert caught.value.permanent
+
+
+def parses(text: str) -> bool:
+    """Whether Python's json takes it; NaN and Infinity are its own."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        json.loads(text, parse_constant=refuse, parse_float=str, parse_int=str)
+    except ValueError:
+        return False
+    return True
+
+
+TOKENS = ["{", "}", "[", "]", ",", ":", '"a"', '"', "1", "0", "-", ".5", "e5", "E+1", "true", "null", "NaN", "Infinity", " ",
+          "\t", "\r\n", "\\", "\\n", "\\u00e9", "\\ud83e", "\\uD8", "\x00", "\x1f", "\x7f", "\x0b", "\ufeff", "ü", "🦀", "01",
+          "-0", "1e400", "\u0661", "\u00a0", "'", "/", "//", "nul"]  # fmt: skip
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda more: st.lists(more, max_size=4) | st.dictionaries(st.text(max_size=4), more, max_size=4),
+    max_leaves=25,
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    """JSON in one way of writing it or another, perhaps with a few more levels around."""
+    space = draw(st.sampled_from(["", " ", "\n\t", "\r"]))
+    text = json.dumps(draw(VALUES), ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 0, 2])),
+                      separators=(f"{space},{space}", f"{space}:{space}"))  # fmt: skip
+    for opened in draw(st.lists(st.sampled_from(["[", '{"k":', "[1,", '{"a":[],"k":']), max_size=8)):
+        text = f"{opened}{space}{text}{space}" + ("]" if opened[0] == "[" else "}")
+    return space + text + space
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> str:
+    """JSON with something in it taken out, doubled, put in or made something else."""
+    text = draw(documents())
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = start + draw(st.integers(0, 3))
+        text = text[:start] + draw(st.sampled_from(["", text[start:end] * 2, *TOKENS])) + text[end:]
+    return text
+
+
+@examples(200)
+@given(documents())
+def test_what_is_json_is_found_to_be(text: str) -> None:
+    assert parses(text)
+    assert jsonscan.is_json(text.encode())
+
+
+@examples(500)
+@given(damaged() | st.lists(st.sampled_from(TOKENS), max_size=12).map("".join) | st.text(max_size=8))
+def test_only_what_pythons_json_takes_is_found_to_be_json(text: str) -> None:
+    assert jsonscan.is_json(text.encode()) == parses(text)
+
+
+@pytest.mark.parametrize("levels", range(1, 12))
+@pytest.mark.parametrize(
+    "inner", ["", "1", "1,2", "1,", ",1", "1 2", '"k":1', '"k":1,', '"k"', '"k":', "[],{}", "[1}", "1]", '{"k":}']
+)
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[0,{"a":0,"b":', '},"c"]')])
+def test_a_fault_is_found_at_any_depth(levels: int, inner: str, opened: str, closed: str) -> None:
+    for text in (f"[{inner}]", f"{{{inner}}}"):
+        whole = opened * levels + text + closed * levels
+        for tried in (whole, f" {whole}\n", whole + closed, whole[:-1], whole + "x", opened + whole):
+            assert jsonscan.is_json(tried.encode()) == parses(tried)
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a": ', "}"), ('[1, {"b": ', "}, []]")])
+def test_json_that_is_nested_too_deep_for_most_programs_is_a_text(opened: str, closed: str) -> None:
+    levels = jsonscan.MOST_DEEP // (opened.count("[") + opened.count("{"))
+    assert jsonscan.is_json((opened * (levels - 1) + "[1]" + closed * (levels - 1)).encode())
+    for more in (1, 100_000):
+        deep = opened * (levels + more) + "1" + closed * (levels + more)
+        assert json.loads(value_of("json", deep.encode())) == deep
+
+
+PEAK = """
+from exportapp.engine.encoders.jsonlines import JSONLinesEncoder
+from exportapp.engine.specs import Column
+encoder = JSONLinesEncoder([Column("a", "json")])
+raw = eval(made).encode()
+assert len(encoder.encode([(raw,)])) == len(raw) + len('{"a":}') + 1
+print(max(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024)
+"""
+
+
+@pytest.mark.parametrize("made", ["'[' + '[],' * 5_000_000 + '1]'", "'[' + '{\"a\":1},' * 1_700_000 + '1]'",
+                                  "'[' + '1,' * 7_500_000 + '1]'", "'[' * 9 + '[1],' * 4_000_000 + '1' + ']' * 9"])  # fmt: skip
+def test_a_json_value_of_15_megabytes_is_looked_at_in_little_memory(made: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"made = {made!r}\n{PEAK}"], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 100
 
 
 def test_percent_signs_in_values_stay() -> None:

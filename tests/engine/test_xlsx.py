@@ -207,6 +207,35 @@ def test_a_moment_without_its_offset_or_finer_than_milliseconds_is_a_text(raw: s
     assert (cell.value, cell.data_type) == (raw, "s")
 
 
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        ("2026-01-31 12:00:00+05:00", "s"),
+        ("2026-01-31 12:00:00-01:00", "s"),
+        ("2026-01-31 12:00:00.5+02:00", "s"),
+        ("2026-01-31 12:00:00+01:00", "d"),
+        ("2026-01-31 12:00:00.5+01:00", "d"),
+        ("2026-07-31 12:00:00+01:00", "s"),
+        ("2026-10-25 02:59:59+02:00", "d"),
+        ("2026-10-25 02:00:00+01:00", "d"),
+        ("2026-10-25 03:00:00+02:00", "s"),
+        ("2026-10-25 01:59:59+01:00", "s"),
+        ("2026-03-29 02:30:00+01:00", "s"),
+        ("9999-12-31 23:00:00-05:00", "s"),
+        ("2026-02-30 12:00:00+01:00", "s"),
+    ],
+)
+def test_a_moment_with_an_offset_that_is_not_its_zones_is_a_text(raw: str, kind: str) -> None:
+    """A sheet shows no offset, and the column's title promises the zone's."""
+    column = Column("a", "datetime", zone="Europe/Berlin")
+    others = [(b"2026-01-31 12:00:00+01:00",), (b"2026-07-31 12:00:00+02:00",)]
+    for rows in ([(raw.encode(),)], [*others, (raw.encode(),)], [(None,), (raw.encode(),)]):
+        *before, cell = book_of(file_of([column], rows)).active["A"]  # type: ignore[index]
+        assert cell.data_type == kind
+        assert kind == "d" or cell.value == raw
+        assert "s" not in {other.data_type for other in before[1:]}
+
+
 def test_a_moment_left_in_utc_is_not_taken_for_local_time() -> None:
     odd = cell_of(Column("a", "datetime", zone="Africa/Monrovia"), b"1950-01-01 00:44:30+00:00")
     assert odd.value == "1950-01-01 00:44:30+00:00"

@@ -23,6 +23,7 @@ import pytest
 
 from tests.oracles.comparison import MEANT, check, complaints
 from tests.oracles.files import READERS
+from tests.oracles.formulas import is_formula, safe
 from tests.oracles.server import Truth, mysql, mysql_truth, sqlite_truth
 from tests.services import MariaDB
 
@@ -241,6 +242,55 @@ def test_a_float_that_lost_digits_is_seen(format: str) -> None:
         wrong = Truth(("a",), ("text" if format == "xlsx" else "number",), ((short,),))
         check(format, truth, WRITERS[format](replace(wrong, rows=((right,),))))
         assert "wrong value" in said(format, WRITERS[format](wrong), truth)
+
+
+FORMULAS = ["=1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\0=1", "+1+cmd", "-1+cmd|x", "-a", "+-1", "+A1", "-1 ", "-1,", "+1e",
+            "-e5", "+1e+", "-1..5", "+ 1", "＝1+1", "＠x", "＋1+1", "－A1", "-\u0661", "+1E5E5"]  # fmt: skip
+HARMLESS = ["", "a", "a=1", " =1", "-", "+", "－", "-5", "-1.5", "-1e5", "+1E-5", "+44 20 7946-0958", "-1,000.50", "'=1", "1-1",
+            "\"=1", "－5", "%", "\u00a0=1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_is_one(text: str) -> None:
+    assert is_formula(text)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_formula_is_none(text: str) -> None:
+    assert not is_formula(text)
+
+
+BASES = [b"\xf8\x0d\x7e", b"\xfb\x5d\xb7", b"=1"]  # "+A1+", "+123" and "PTE=" in base64
+
+
+def of_formulas(apostrophe: Callable[[str], bool]) -> bytes:
+    """A CSV file of texts and binary values, with an apostrophe before those that are said to need one."""
+
+    def field(text: str) -> str:
+        return '"' + ("'" if apostrophe(text) else "") + text.replace('"', '""') + '"'
+
+    texts = [(text, base64.b64encode(BASES[place % 3]).decode()) for place, text in enumerate(FORMULAS + HARMLESS)]
+    return "".join(f"{field(text)},{field(base)}\r\n" for text, base in [("=title", "mark"), *texts]).encode()
+
+
+def said_of_formulas(apostrophe: Callable[[str], bool]) -> str:
+    rows = tuple((text.encode(), BASES[place % 3]) for place, text in enumerate(FORMULAS + HARMLESS))
+    truth = safe(Truth(("=title", "mark"), ("text", "binary"), rows))
+    return "\n".join(complaints("csv", truth, of_formulas(apostrophe), safe=True))
+
+
+def test_a_file_that_is_safe_passes() -> None:
+    assert said_of_formulas(is_formula) == ""
+
+
+@pytest.mark.parametrize("wrong", [*FORMULAS, *HARMLESS, "=title", "+A1+", "+123", "PTE="])
+def test_one_apostrophe_too_few_or_too_many_is_seen(wrong: str) -> None:
+    assert said_of_formulas(lambda text: is_formula(text) != (text == wrong))
+
+
+@pytest.mark.parametrize("beginning", "=@+-\t\r\n\0＝＠＋－")
+def test_a_rule_that_forgets_a_beginning_is_seen(beginning: str) -> None:
+    assert said_of_formulas(lambda text: is_formula(text) and not text.startswith(beginning))
 
 
 def test_a_number_in_quotes_is_no_number_in_json() -> None:

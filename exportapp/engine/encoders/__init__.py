@@ -3,8 +3,9 @@
 from exportapp.engine.encoders.base import Format
 from exportapp.engine.encoders.delimited import CSVEncoder, TSVEncoder, told
 from exportapp.engine.encoders.jsonlines import JSONLinesEncoder
+from exportapp.engine.encoders.jsonscan import MOST_DEEP
 from exportapp.engine.encoders.parquet import ParquetEncoder
-from exportapp.engine.encoders.xlsx import XLSXEncoder
+from exportapp.engine.encoders.xlsx import MOST_COLUMNS, XLSXEncoder
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
@@ -16,12 +17,13 @@ FORMATS: dict[str, Format] = {
         options=frozenset({"header", "bom", "null", "exact"}), told=told,
     ),
     "jsonl": Format(
-        "JSON Lines", "One JSON object a row, for programs", "jsonl", "application/x-ndjson", JSONLinesEncoder
+        "JSON Lines", "One JSON object a row, for programs", "jsonl", "application/x-ndjson", JSONLinesEncoder,
+        limits=f"A value of a JSON column that is nested more than {MOST_DEEP} levels deep is a text.",
     ),
     "xlsx": Format(
         "Excel", "A workbook with real numbers and dates, for Excel and LibreOffice", "xlsx",
         "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", XLSXEncoder,
-        joins=False, options=frozenset({"header", "exact"}), compressions=("none",), max_columns=16_384,
+        joins=False, options=frozenset({"header", "exact"}), compressions=("none",), max_columns=MOST_COLUMNS,
         limits="A cell holds at most 32,767 characters: longer texts are refused. A sheet holds at most 1,048,576 rows: "
         "further rows go on in further sheets. Integers and decimals of more than 15 digits, times finer than milliseconds "
         "and dates before 1900-03-01 are texts, with all their digits. Times of a zone lose their offset: the header names "
@@ -32,7 +34,7 @@ FORMATS: dict[str, Format] = {
     "parquet": Format(
         "Parquet", "Typed columns, small and fast, for data tools", "parquet", "application/vnd.apache.parquet",
         ParquetEncoder, joins=False, compressions=("none",),
-        limits="Values that its types have not are refused, such as the date 0000-00-00. Times of day and spans (TIME) are "
-        "texts.",
+        limits="Values that its types have not are refused, such as the date 0000-00-00, and numbers with more digits than "
+        "their type keeps. Times of day and spans (TIME) are texts.",
     ),
 }  # fmt: skip

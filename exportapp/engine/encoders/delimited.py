@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from exportapp.engine.encoders.formulas import all_defused, defused, quoted_defused
-from exportapp.engine.encoders.templates import RowTemplates, Values, changed
+from exportapp.engine.encoders.formulas import all_defused, defused, is_formula, quoted_defused
+from exportapp.engine.encoders.templates import BETWEEN, RowTemplates, Values, changed
 from exportapp.engine.runs import grouped, runs_of
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row
 
@@ -16,6 +17,7 @@ BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no de
 DELIMITERS = {",": "Comma", ";": "Semicolon", "\t": "Tab", "|": "Bar"}
 NULLS = {"": "Nothing", "NULL": "NULL", "\\N": "\\N"}
 BOM = b"\xef\xbb\xbf"
+_CLOCK = re.compile(rb"[+-]?[0-9:.]*+")  # no cell of a sheet can be named in it
 
 
 class CSVEncoder:
@@ -29,7 +31,9 @@ class CSVEncoder:
         self._options = options
         groups = grouped(columns, lambda column: column.bare and column.type in BARE_TYPES)
         bare = [group[0].type in BARE_TYPES for group in groups]
-        self._care = [_CARE.get(group[0].type, self._text) for group in groups]
+        self._care = [self._writer(group[0]) for group in groups]
+        # Of a database without types: it may hold "+T1+Z2", which adds up two cells of a sheet.
+        self._loose = [place for place, care in enumerate(self._care) if care == self._moment]
         self._plain = all(column.type != "binary" for column in columns)
         null = null_text(options, len(columns)).encode()
         fields = [b"%b" if plain else b'"%b"' for plain in bare]
@@ -48,7 +52,7 @@ class CSVEncoder:
         return (BOM if self._options.bom else b"") + line + b"\r\n"
 
     def encode(self, rows: Sequence[Row]) -> bytes:
-        if self._plain:
+        if self._plain and not any(_has_signs([row[place] for row in rows]) for place in self._loose):
             block = self._templates.rows(rows)
             if block is not None:
                 return block if self._options.exact else quoted_defused(block)
@@ -56,6 +60,24 @@ class CSVEncoder:
         return self._templates.columns(
             [care(column) if care else column for column, care in zip(columns, self._care, strict=True)]
         )
+
+    def _writer(self, column: Column) -> Callable[[Values], Values] | None:
+        """What makes the values of a column harmless; None where they are."""
+        if column.type == "binary":
+            return self._base64
+        if column.type not in BARE_TYPES:
+            return self._text
+        return None if column.bare or column.type not in MOMENT_TYPES or self._options.exact else self._moment
+
+    def _base64(self, column: Values) -> Values:
+        return self._text([None if value is None else b64encode(value) for value in column])
+
+    def _moment(self, column: Values) -> Values:
+        if not _has_signs(column):
+            return column
+        return [
+            _quoted(value) if value and is_formula(value) and not _CLOCK.fullmatch(value) else value for value in column
+        ]
 
     def _text(self, column: Values) -> Values:
         return changed(column, self._all_escaped, self._escaped)
@@ -89,8 +111,11 @@ def told(options: FileOptions, width: int) -> str:
     return f"NULL is {null or 'nothing'} and an empty text two quotes; texts are {texts}."
 
 
-def _base64(column: Values) -> Values:
-    return [None if value is None else b64encode(value) for value in column]
+def _quoted(moment: bytes) -> bytes:
+    return b'"' + defused(moment).replace(b'"', b'""') + b'"'
 
 
-_CARE: dict[str, Callable[[Values], Values] | None] = {**dict.fromkeys(BARE_TYPES, None), "binary": _base64}
+def _has_signs(column: Values) -> bool:
+    """Whether a value may begin with a sign."""
+    joined = BETWEEN + BETWEEN.join(filter(None, column))
+    return BETWEEN + b"-" in joined or BETWEEN + b"+" in joined

@@ -8,8 +8,9 @@ from itertools import chain
 # Full-width signs count: Excel takes them for their ASCII forms where East Asian input is set.
 _ALWAYS = rb"[=@\0]|\xef\xbc[\x9d\xa0]"
 _BLANKS = rb"[\t\r\n]"
-# Possessive, and never two ways to read the same digits: the texts are anybody's, and may be chosen to take for ever.
-_DIGITS = rb"(?:\d++(?:[ .,-]\d++)*+(?:[eE][+-]?\d++)?+)?+"
+# Possessive, and never two ways to read the same digits: the texts are anybody's, and may be chosen to take for ever. The
+# branches with nothing in them: Python before 3.11.5 goes on from where a failed repeat had stopped (gh-106052).
+_DIGITS = rb"(?>\d++(?:[ .,-]\d++|(?!))*+(?>[eE][+-]?\d++|)|)"
 _SIGNED = rb"(?:[+-]|\xef\xbc[\x8b\x8d])(?!" + _DIGITS + rb"%b)"
 
 _ONE = re.compile(rb"%b|%b|%b" % (_ALWAYS, _BLANKS, _SIGNED % rb"\Z"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
+from exportapp.engine.encoders.jsonscan import is_json
 from exportapp.engine.encoders.templates import RowTemplates, Values, changed
-from exportapp.engine.errors import ExportError
+from exportapp.engine.encoders.texts import check_utf8
 from exportapp.engine.runs import grouped, runs_of
 from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
 
@@ -19,7 +19,6 @@ _ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {
 }  # fmt: skip
 _SPECIAL = b'"\\' + b"".join(_ESCAPES)
 _BARE = NUMBER_TYPES | {"boolean", "binary", "json"}  # quoted by their writers, where they are quoted
-_SLICE = 1 << 20
 
 
 class JSONLinesEncoder:
@@ -41,17 +40,13 @@ class JSONLinesEncoder:
         return b""
 
     def encode(self, rows: Sequence[Row]) -> bytes:
-        try:
-            block = self._templates.rows(rows) if self._plain else None
-            if block is not None:
-                _check_utf8(block)
-                return block
-            columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._writers)
-            written = [write(column) if write else column for column, write in zip(columns, self._writers, strict=True)]
-            return self._templates.columns(written)
-        except UnicodeDecodeError as error:
-            raise ExportError("A text column holds bytes that are no UTF-8 text. Leave the column out, or choose CSV.",
-                              permanent=True, detail=str(error)) from error  # fmt: skip
+        block = self._templates.rows(rows) if self._plain else None
+        if block is not None:
+            check_utf8(block)
+            return block
+        columns: list[Values] = list(zip(*rows, strict=True)) or [()] * len(self._writers)
+        written = [write(column) if write else column for column, write in zip(columns, self._writers, strict=True)]
+        return self._templates.columns(written)
 
     def finish(self) -> bytes:
         return b""
@@ -61,22 +56,12 @@ def _named(column: Column) -> str:
     return json.dumps(column.name, ensure_ascii=False) + ":"
 
 
-def _check_utf8(data: bytes) -> None:
-    """Raises UnicodeDecodeError. In slices, since a decoded text may take four times the bytes."""
-    if data.isascii():
-        return
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(data), _SLICE):
-        decoder.decode(data[start : start + _SLICE])
-    decoder.decode(b"", final=True)
-
-
 def _texts(column: Values) -> Values:
     return changed(column, _escaped, _escaped)
 
 
 def _escaped(text: bytes) -> bytes:
-    _check_utf8(text)
+    check_utf8(text)
     text = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     for control, escape in _ESCAPES.items():
         text = text.replace(control, escape)
@@ -100,9 +85,8 @@ def _binary(raw: bytes) -> bytes:
 
 
 def _json(raw: bytes) -> bytes:
-    try:
-        json.loads(raw.decode(), parse_float=str, parse_int=str, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+    check_utf8(raw)
+    if not is_json(raw):
         return _text(raw)
     # Embedded as it was written: parsed and written anew, digits, repeated names and escapes would change. In JSON that
     # was accepted, a line end stands between the values alone.
@@ -110,10 +94,6 @@ def _json(raw: bytes) -> bytes:
 
 
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def _each(write: Callable[[bytes], bytes]) -> Callable[[Values], Values]:

@@ -16,6 +16,7 @@ from exportapp.engine.specs import Column, FileOptions, Row
 
 SHEET_ROWS = 1_048_576  # with the header; these two: "Excel specifications and limits"
 MOST_COLUMNS = 16_384
+MOST_VALUES = 20_000  # that are cells at once: each takes ten times the room of its value
 SHEET_BYTES = 4_000_000_000  # of XML: zipstream has the reason
 MOST_DECIMALS = 30  # behind the point, in a number format
 WHOLE_FORMAT, TEXT_FORMAT, OWN_FORMATS = 1, 49, 164  # "0", "@", and the first that is free (18.8.30)
@@ -44,6 +45,7 @@ class XLSXEncoder:
         self._scales = sorted({scale for scale in map(_scale, columns) if scale is not None})
         self._titles = [_title(column, options) for column in columns]
         self._columns = columns
+        self._step = max(1, MOST_VALUES // len(columns))
         writer = CellWriter(options.exact)
         self._writers = [writer.writer(column, self._style(column)) for column in columns]
         titles = b"".join(cells.header(title, options.exact) for title in self._titles)
@@ -64,7 +66,7 @@ class XLSXEncoder:
         while rows:
             if not self._rows or self._rows[-1] >= SHEET_ROWS:
                 parts.append(self._next_sheet(rows))
-            room = SHEET_ROWS - self._rows[-1]
+            room = min(self._step, SHEET_ROWS - self._rows[-1])
             xml = self._xml(rows[:room])
             if self._zip.size + len(xml) > SHEET_BYTES and self._rows[-1] > 1:
                 parts.append(self._next_sheet(rows))

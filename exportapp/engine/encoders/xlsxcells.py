@@ -9,6 +9,7 @@ import datetime
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from exportapp.engine.encoders.formulas import is_formula
@@ -51,7 +52,6 @@ _TIME_OF_DAY = rb"[ T]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)"
 _SECOND = re.compile(_TIME_OF_DAY)
 _MOMENT = re.compile(rb"(\d{4}-\d\d-\d\d)%b(?:\.(\d{1,6}))?([+-]\d\d:\d\d)?" % _TIME_OF_DAY)
 _CLOCK = re.compile(rb"(\d{2,3}:[0-5]\d:[0-5]\d)(?:\.(\d{1,6}))?")
-_ODD_OFFSETS = b"1973"  # until the year before, Liberia's clocks were 44 minutes and 30 seconds behind UTC
 _DAY_0 = datetime.date(1899, 12, 30).toordinal()
 _FIRST_DAY = 61  # 1900-03-01: before it stands a 29 February 1900 that never was
 
@@ -137,7 +137,7 @@ class CellWriter:
     def _moment(self, raw: bytes, zone: str) -> bytes:
         try:
             day, clock, fraction, offset = _matched(_MOMENT, raw)
-            if bool(offset) != bool(zone) or (zone and raw < _ODD_OFFSETS and not _is_local(raw, zone)):
+            if bool(offset) != bool(zone) or (zone and not _has_own_offset(raw, zone)):
                 return self.verbatim(raw)
             serial = self._days[day] + _share_of_day(_milliseconds(clock, fraction))
             return _NUMBER_CELL % (MOMENT if fraction is None else MOMENT_MS) % serial
@@ -271,16 +271,30 @@ def _share_of_day(milliseconds: int) -> bytes:
 
 
 def _are_plain_moments(values: Values, zone: str) -> bool:
-    """Whether all are whole seconds, with an offset if they have a zone. Raises TypeError for NULL."""
+    """Whether all are whole seconds, with the offset of their zone if they have one. Raises TypeError for NULL."""
     length = len("2026-03-29 03:30:00" + ("+02:00" if zone else ""))
     if set(map(len, values)) != {length}:  # type: ignore[arg-type]
         return False
     if not zone:
         return True
-    return {value[19:20] for value in values} <= {b"+", b"-"} and min(values) >= _ODD_OFFSETS  # type: ignore[index, type-var, operator]
+    days = {value[:10] + value[19:] for value in values}  # type: ignore[index]
+    return all(_holds_all_day(day[:10], day[10:], zone) for day in days)
+
+
+def _has_own_offset(raw: bytes, zone: str) -> bool:
+    return _holds_all_day(raw[:10], raw[-6:], zone) or _is_local(raw, zone)
+
+
+@lru_cache(maxsize=KEPT_VALUES)
+def _holds_all_day(day: bytes, offset: bytes, zone: str) -> bool:
+    """Whether the zone has this offset from the first second of a day to the last: none changes its clocks twice in one."""
+    return all(_is_local(day + clock + offset, zone) for clock in (b" 00:00:00", b" 23:59:59"))
 
 
 def _is_local(raw: bytes, zone: str) -> bool:
-    """Whether the value is in its zone: where the offset has odd seconds, zones.in_zone leaves it in UTC."""
-    offset = datetime.datetime.fromisoformat(raw.decode()).astimezone(ZoneInfo(zone)).utcoffset()
-    return not (offset or datetime.timedelta()) % datetime.timedelta(minutes=1)
+    """Whether the offset is the zone's own, and not one that the value brought or that zones.in_zone left in UTC."""
+    at = datetime.datetime.fromisoformat(raw.decode())
+    try:
+        return at.utcoffset() == at.astimezone(ZoneInfo(zone)).utcoffset()
+    except OverflowError:
+        return False
