@@ -230,7 +230,7 @@ def _time_zone(where: str, dataset: Dataset, table: Table) -> Iterator[CheckMess
         yield Error(
             f"{where}: {column.name} is a TIMESTAMP, which is read in UTC, but time_zone is {dataset.stored_zone}: every "
             "range would be shifted.",
-            hint='Write time_zone = "UTC".',
+            hint="Declare UTC for it, as time_zone or as the column's zone.",
             id="exportapp.E028",
         )
 

@@ -113,7 +113,13 @@ class Dataset:
     @property
     def stored_zone(self) -> str:
         """The zone that ranges of time are compared in."""
-        return self.time_zone or "UTC"
+        return self.known_zone or "UTC"
+
+    @property
+    def known_zone(self) -> str:
+        """The zone that is declared for the time column, by itself or by the dataset; '' when nobody has said."""
+        column = self.column(self.time_column)
+        return self.time_zone or (column.zone if column else "")
 
     @property
     def relation(self) -> str:
@@ -270,6 +276,12 @@ def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
     time_column = dataset.column(dataset.time_column)
     if time_column and time_column.type not in ("date", "datetime"):
         raise DatasetError(where, f"the time column {time_column.name} is no date or datetime", "Correct its type.")
+    if time_column and dataset.time_zone and time_column.zone != dataset.time_zone:
+        raise DatasetError(
+            where,
+            f"time_zone is {dataset.time_zone!r}, but the time column {time_column.name} has the zone {time_column.zone!r}",
+            "Declare one of the two, and leave the other out.",
+        )
     for zone in (dataset.time_zone, *(column.zone for column in dataset.columns)):
         if zone and zone not in available_timezones():
             raise DatasetError(where, f"the zone {zone!r} does not exist", 'Write, for example, "Europe/Berlin".')

@@ -97,7 +97,11 @@ def problems(recipe: Recipe, dataset: Dataset) -> Problems:
     if sentence := _compression_problem(recipe):
         found["compression"] = sentence
     found |= _option_problems(recipe)
-    found |= _range_problems(recipe, dataset)
+    known_zone = recipe.zone in available_timezones()
+    if not known_zone:  # also where no range is chosen: the times in the file are written in the zone
+        found["zone"] = f"There is no time zone “{recipe.zone[:40]}”."
+    # The dates are looked at all the same, so that all mistakes are told at once.
+    found |= _range_problems(recipe, dataset, recipe.zone if known_zone else "UTC")
     for number, item in enumerate(recipe.filters):
         if sentence := _filter_problem(item, dataset):
             found[f"filters.{number}"] = sentence
@@ -178,14 +182,10 @@ def moment(text: str) -> datetime:
         raise ValueError(f"{text} does not exist in the calendar.") from None
 
 
-def _range_problems(recipe: Recipe, dataset: Dataset) -> Problems:
+def _range_problems(recipe: Recipe, dataset: Dataset, zone: str) -> Problems:
     if not dataset.time_column:
         return {"start": f"{dataset.label} has no time to choose a range of."} if recipe.start or recipe.end else {}
     found: Problems = {}
-    zone = recipe.zone
-    if zone not in available_timezones():
-        found["zone"] = f"There is no time zone “{zone[:40]}”."
-        zone = "UTC"  # the dates are looked at all the same, so that all mistakes are told at once
     moments: dict[str, datetime] = {}
     for name, text in (("start", recipe.start), ("end", recipe.end)):
         if text:
@@ -193,9 +193,9 @@ def _range_problems(recipe: Recipe, dataset: Dataset) -> Problems:
                 moments[name] = _existing(moment(text), zone, dataset)
             except ValueError as error:
                 found[name] = str(error)
-    if len(moments) == 2 and not found:
+    if len(moments) == 2:
         found |= _span_problems(moments["start"], moments["end"], dataset)
-    elif dataset.max_days and not found and len(moments) < 2:
+    elif dataset.max_days and not found:
         missing = "end" if recipe.start else "start"
         found[missing] = (
             f"Choose both ends: {dataset.label} may be exported for at most {dataset.max_days} days at once."
@@ -246,7 +246,24 @@ def _stored(text: str, zone: str, dataset: Dataset) -> str:
     local = moment(text)
     if dataset.time_is_day:
         return local.date().isoformat()
-    return _written(local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.stored_zone)))
+    there = local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(dataset.stored_zone))
+    return _written(_repeated_until(there) if there.fold else there)
+
+
+def _repeated_until(at: datetime) -> datetime:
+    """The end of the times that a zone's clocks show twice, for one in their second pass.
+
+    What is stored there is taken for the first pass (zones.in_zone): no row is of the second, and those after it begin
+    where the clocks show no time twice.
+    """
+    repeated, over = at, at + (at.replace(fold=0).utcoffset() or timedelta()) - (at.utcoffset() or timedelta())
+    while over - repeated > timedelta(seconds=1):
+        middle = repeated + (over - repeated) // 2
+        if middle.replace(fold=0).utcoffset() == middle.replace(fold=1).utcoffset():
+            over = middle
+        else:
+            repeated = middle
+    return over
 
 
 def _written(at: datetime) -> str:

@@ -89,6 +89,10 @@ MISTAKES = [
      "Correct its type."),
     ('time_column = "at"', 'time_column = "at"\ntime_zone = "Mars/Olympus"', "datasets.orders",
      "the zone 'Mars/Olympus' does not exist", 'Write, for example, "Europe/Berlin".'),
+    ('key = ["id"]\ntime_column = "at"\ncolumns = [{ name = "id", type = "integer" }, { name = "at", ',
+     'time_column = "at"\ntime_zone = "UTC"\ncolumns = [{ name = "at", zone = "Asia/Tokyo", ',
+     "datasets.orders", "time_zone is 'UTC', but the time column at has the zone 'Asia/Tokyo'",
+     "Declare one of the two, and leave the other out."),
     ('time_column = "at"', 'row_rule = { column = "country", attribute = "country" }', "datasets.orders",
      "row_rule names the unknown column 'country'", "Declare the column."),
     ('time_column = "at"', 'row_rule = "country"', "datasets.orders.row_rule", "is not a table",
@@ -156,6 +160,22 @@ def test_what_is_left_out_has_sensible_values() -> None:
     assert orders.key_columns == (Column("id", "integer", label="Id"),)
     assert (orders.time_label, orders.time_is_day, orders.relation) == ("At", False, "orders")
     assert parsed(GOOD).sources["shop"] == Source("shop", "shop", "SOURCE_SHOP_URL", "", 8)
+
+
+def test_zone_of_dataset_and_time_column_is_one_whichever_declares_it() -> None:
+    declared = 'type = "datetime"', 'type = "datetime", zone = "Europe/Berlin"'
+    by_column = GOOD.replace(*declared)
+    by_dataset = GOOD.replace('time_column = "at"', 'time_column = "at"\ntime_zone = "Europe/Berlin"')
+    for text in (by_column, by_dataset, by_dataset.replace(*declared)):
+        orders = parsed(text).datasets["orders"]
+        at = orders.column("at")
+        assert at
+        assert (orders.stored_zone, orders.known_zone, at.zone) == ("Europe/Berlin",) * 3
+        assert datasets.thaw(asdict(orders)).stored_zone == "Europe/Berlin"
+    orders = parsed(GOOD).datasets["orders"]
+    assert (orders.stored_zone, orders.known_zone) == ("UTC", "")
+    other = GOOD.replace('name = "note"', 'name = "sent", type = "datetime", zone = "Asia/Tokyo"')
+    assert parsed(other).datasets["orders"].known_zone == ""
 
 
 def test_example_that_operators_copy_is_understood() -> None:

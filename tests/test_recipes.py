@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from exportapp.datasets import Dataset, DatasetColumn, RowRule
 from exportapp.engine import sql
 from exportapp.engine.readers.sqlite import DIALECT
 from exportapp.engine.specs import COLUMN_TYPES, Column, Condition, KeyRange, Query, Recipe, RecipeFilter
+from exportapp.engine.zones import in_zone, moved
 from exportapp.models import PersonAttribute
 from exportapp.recipes import FILTERS, moment, problems, query_for
 
@@ -81,7 +84,10 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_unknown_zone_is_told_whatever_the_range() -> None:
     for zone in ("Mars/Olympus", "", "../etc/passwd"):
-        assert wrong(start="2026-01-01", end="2026-02-01", zone=zone) == {"zone": f"There is no time zone “{zone}”."}
+        told = {"zone": f"There is no time zone “{zone}”."}
+        assert wrong(start="2026-01-01", end="2026-02-01", zone=zone) == told
+        assert wrong(zone=zone) == wrong(TIMELESS, zone=zone) == wrong(DAYS, zone=zone) == told
+        assert set(wrong(start="2026-01-01", end="2026-01-01", zone=zone)) == {"zone", "end"}
 
 
 # --- the time range ---------------------------------------------------------------------------------------------------
@@ -197,6 +203,35 @@ def test_range_is_shifted_into_the_zone_that_the_times_are_stored_in() -> None:
     assert bounds("UTC", "Europe/Berlin") == ["2026-03-29 01:00:00", "2026-03-30 02:00:00"]
     assert bounds("Europe/Berlin", "Europe/Berlin") == ["2026-03-29 00:00:00", "2026-03-30 00:00:00"]
     assert bounds("Asia/Tokyo", "America/New_York") == ["2026-03-28 11:00:00", "2026-03-29 11:00:00"]
+
+
+def test_range_is_compared_in_the_zone_that_the_time_column_itself_declares() -> None:
+    columns = tuple(replace(one, zone="Europe/Berlin") if one.name == "at" else one for one in COLUMNS)
+    found = conditions(replace(ORDERS, columns=columns), start="2026-01-01", end="2026-01-02", zone="Europe/Berlin")
+    assert [one[2][0] for one in found] == ["2026-01-01 00:00:00", "2026-01-02 00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "day"),
+    [
+        ("UTC", datetime(2026, 10, 24)),
+        ("Europe/Berlin", datetime(2026, 10, 24)),
+        ("Australia/Lord_Howe", datetime(2026, 4, 4)),  # half an hour
+        ("America/St_Johns", datetime(2006, 10, 28)),  # from a minute past midnight to the day before
+        ("America/New_York", datetime(2026, 10, 31)),
+    ],
+)
+def test_row_is_in_the_range_if_and_only_if_its_printed_moment_is(stored: str, day: datetime) -> None:
+    """What is stored in the hour that the clocks show twice is printed as of its first time."""
+    dataset = replace(ORDERS, time_zone=stored)
+    rows = [str(day + timedelta(minutes=7 * count)) for count in range(2 * 24 * 60 // 7)]
+    _, shifts = in_zone([Column("at", "datetime", zone=stored)], "UTC")
+    printed = dict(zip(rows, (one for (one,) in moved([(row.encode(),) for row in rows], shifts)), strict=True))
+    bounds = [str(day - timedelta(hours=12) + timedelta(minutes=25 * count)) for count in range(3 * 24 * 60 // 25)]
+    for start, end in pairwise(bounds):
+        (_, _, (low,)), (_, _, (high,)) = conditions(dataset, start=start, end=end, zone="UTC")
+        in_file = [row for row in rows if low <= row < high]
+        assert in_file == [row for row in rows if start <= (printed[row] or b"").decode()[:19] < end]
 
 
 def test_days_are_shifted_into_no_zone() -> None:

@@ -1,9 +1,10 @@
-"""The examples in docs/types.md are what the engine really writes: each is put into a table and exported."""
+"""The examples in docs/types.md are what people get: each is put into a table and exported as form and command do."""
 
 from __future__ import annotations
 
 import io
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ import pyarrow.parquet
 import pytest
 
 from exportapp.engine.chunks import write_piece
+from exportapp.engine.encoders import FORMATS
 from exportapp.engine.errors import ExportError
+from exportapp.engine.readers.base import Reader
 from exportapp.engine.readers.mysql import MySQLReader
+from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.sinks.memory import MemoryStore
-from exportapp.engine.specs import ChunkSpec, Column, KeyRange, Query
+from exportapp.engine.specs import ChunkSpec, Column, KeyRange, Query, Recipe
 from exportapp.introspection import inspecting
 from tests.services import MariaDB
 
@@ -58,11 +62,16 @@ class Source:
     columns: tuple[Column, ...]
 
     def written(self, format: str, place: int) -> bytes:
-        store = MemoryStore()
         query = Query("example", False, (self.columns[place],))
         with closing(MySQLReader(self.url)) as reader:
-            write_piece(ChunkSpec(query, KeyRange(), format, "none", "file", True, "", 3600), reader, store)
-        return store.files["file"]
+            return piece(reader, query, format)
+
+
+def piece(reader: Reader, query: Query, format: str) -> bytes:
+    store = MemoryStore()
+    spec = ChunkSpec(query, KeyRange(), format, "none", "file", True, "", 3600, zone=Recipe.zone)
+    write_piece(spec, reader, store)
+    return store.files["file"]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +114,47 @@ def test_documented_type_stands_in_parquet(source: Source, place: int, example: 
     assert (
         str(pyarrow.parquet.read_schema(io.BytesIO(source.written("parquet", place))).field(0).type) == example.parquet
     )
+
+
+# --- what is said of SQLite -------------------------------------------------------------------------------------------
+
+
+def from_sqlite(path: Path, column: Column, value: str | bytes, format: str) -> bytes:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE example (a TEXT)")
+        connection.execute("INSERT INTO example VALUES (CAST(? AS TEXT))", [value])
+    with closing(SQLiteReader(f"sqlite:///{path}")) as reader:
+        return piece(reader, Query("example", False, (column,)), format)
+
+
+def test_bytes_that_are_no_utf8_are_as_they_are_in_csv_and_tsv(tmp_path: Path) -> None:
+    for format in ("csv", "tsv"):
+        assert from_sqlite(tmp_path / format, Column("a"), b"gr\xf6\xdfe", format) == b'"a"\r\n"gr\xf6\xdfe"\r\n'
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS.keys() - {"csv", "tsv"}))
+def test_bytes_that_are_no_utf8_end_an_export_in_another_format(tmp_path: Path, format: str) -> None:
+    with pytest.raises(ExportError, match="no UTF-8 text") as caught:
+        from_sqlite(tmp_path / "file", Column("a"), b"gr\xf6\xdfe", format)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("zone", "stored", "written"),
+    [
+        ("Europe/Berlin", "2026-01-31 14:30:00", "2026-01-31 13:30:00+00:00"),
+        ("Europe/Berlin", "2026-01-31T14:30:00.5", "2026-01-31 13:30:00.5+00:00"),
+        ("Europe/Berlin", "2026-01-31 14:30", "2026-01-31 13:30+00:00"),
+        ("Europe/Berlin", "2026-01-31 14:30:00+05:00", "2026-01-31 14:30:00+05:00"),
+        ("Europe/Berlin", "2026-01-31", "2026-01-31"),
+        ("", "2026-01-31 14:30:00", "2026-01-31 14:30:00"),
+    ],
+)
+def test_time_is_moved_if_its_zone_is_declared_and_is_as_it_is_stored_else(
+    tmp_path: Path, zone: str, stored: str, written: str
+) -> None:
+    column = Column("a", "datetime", zone=zone)
+    assert from_sqlite(tmp_path / "file", column, stored, "csv") == f'"a"\r\n{written}\r\n'.encode()
 
 
 def test_every_type_that_an_operator_may_declare_is_documented() -> None:

@@ -153,8 +153,14 @@ class ExportForm(forms.Form):
                     told.append((f"id_{name}" if label else "", f"{label}: {sentence}" if label else str(sentence)))
         return told
 
-    def range_fields(self) -> list[forms.BoundField]:
-        return [self["start"], self["end"], self["zone"]]
+    def time_fields(self) -> list[forms.BoundField]:
+        """The range, where the dataset has a time to choose by, and the zone, where it has times at all."""
+        if self.dataset.time_column:
+            return [self["start"], self["end"], self["zone"]]
+        return [self["zone"]] if self.has_times() else []
+
+    def has_times(self) -> bool:
+        return any(column.type == "datetime" for column in self.dataset.columns)
 
     def column_choices(self) -> list[dict[str, Any]]:
         ticked = set(self.columns)
@@ -190,9 +196,9 @@ def _filter_rows(data: QueryDict) -> list[FilterRow]:
 
 
 def _first_range(dataset: Dataset) -> dict[str, str]:
-    """The month before this one: complete, and small enough for a first try."""
+    """The month before this one: complete, and small enough for a first try. No range without a time to choose by."""
     if not dataset.time_column:
-        return {}
+        return {"zone": dataset.stored_zone}
     end = timezone.now().replace(day=1)
     start = (end - timedelta(days=1)).replace(day=1)
     pattern = "%Y-%m-%d" if dataset.time_is_day else "%Y-%m-%d 00:00"

@@ -425,3 +425,14 @@ def test_planning_a_whole_table_reads_its_edges_alone(
     before = reads_of(reader)
     assert len(plan_of(reader, query("t", "k", "k"), 1000).ranges) > 10
     assert reads_of(reader) - before < 500
+
+
+@pytest.mark.parametrize("width", [1, 300, 900])
+def test_batches_of_wide_tables_have_fewer_rows(database: Database, reader: MySQLReader, width: int) -> None:
+    names = [f"c{number}" for number in range(width)]
+    database.sql(f"CREATE TABLE t ({', '.join(f'{name} TINYINT' for name in names)});"
+                 f"INSERT INTO t (c0) SELECT seq % 7 FROM seq_1_to_1500")  # fmt: skip
+    sizes = [len(batch) for batch in reader.stream(query("t", " ".join(names)), KeyRange(), "")]
+    assert sum(sizes) == 1500
+    assert max(sizes) * width <= 40_000
+    assert max(sizes) == min(1000, 40_000 // width)

@@ -88,6 +88,59 @@ def test_dataset_dated_by_the_day_or_without_time_can_be_started_as_it_comes(ali
     assert last().dataset == dataset
 
 
+MOMENTS = """
+[sources.shop]
+[datasets.visits]
+source = "shop"
+table = "visits"
+columns = [{ name = "id", type = "integer" }, { name = "at", type = "datetime" }]
+"""
+AS_THEY_ARE = (
+    "Times of a known zone (TIMESTAMP, or declared by an operator) are in the time zone chosen here, others as stored."
+)
+IN_THE_ZONE = "The file has them in the time zone chosen here."
+
+
+def test_zone_is_asked_for_where_there_are_times_and_no_range(alices: Client, settings: Settings) -> None:
+    settings.DATASETS_FILE.write_text(MOMENTS)
+    page = new_form(alices, "visits")
+    assert not page.all("input", name="start")
+    assert not page.all("button", cls="chip")
+    assert page.one("input", name="zone").attributes["value"] == "UTC"
+    assert AS_THEY_ARE in page.one(id="time").text
+    pairs = the_form(page).sends()
+    told = refused(alices, changed(pairs, zone="Mars/Olympus"), "/exports/new/visits/")
+    assert "There is no time zone “Mars/Olympus”." in beside(told, told.one("input", name="zone"))
+    assert send(alices, "/exports/new/visits/", changed(pairs, zone="Asia/Tokyo")).status_code == 302
+    assert last().recipe.zone == "Asia/Tokyo"
+
+
+def test_without_any_times_there_is_no_zone_to_choose(alices: Client) -> None:
+    assert not new_form(alices, "products").all("input", name="zone")
+
+
+@pytest.mark.parametrize(
+    ("more", "zone", "said"),
+    [
+        ("", "", AS_THEY_ARE),
+        ('time_column = "at"', "", AS_THEY_ARE),
+        ('time_column = "at"\ntime_zone = "Asia/Tokyo"', "", IN_THE_ZONE),
+        ('time_column = "at"', "Asia/Tokyo", IN_THE_ZONE),
+    ],
+)
+def test_page_says_in_which_zone_the_file_will_have_its_times(
+    alices: Client, settings: Settings, more: str, zone: str, said: str
+) -> None:
+    text = MOMENTS.replace('table = "visits"', f'table = "visits"\n{more}')
+    if zone:
+        text = text.replace('type = "datetime"', f'type = "datetime", zone = "{zone}"')
+    settings.DATASETS_FILE.write_text(text)
+    page = new_form(alices, "visits")
+    assert said in page.one(id="time").text
+    compared = f"as they are stored{' (Asia/Tokyo)' if said == IN_THE_ZONE else ''}."
+    assert compared in page.one(id="filters").text
+
+
 def test_unticked_mail_is_not_wanted(alices: Client) -> None:
     send(alices, ORDERS, filled(alices, notify=None))
     assert not last().notify

@@ -22,7 +22,7 @@ RUN_BYTES = 1 << 20  # of text that is parsed at once: that takes four times its
 FOOTER_BYTES = 1 << 10  # what the file's last part, kept in memory, grows by with each column of a group (measured)
 # Columns of more different values are written as they are: of TPC-H's lineitem that made a file 17 % smaller, 8 % sooner.
 DICTIONARY_BYTES = 16 << 10
-WIDEST_DECIMAL128, WIDEST_DECIMAL = 38, 76  # digits
+WIDEST_DECIMAL = 38  # digits
 DOUBLE_DIGITS = 15  # that every double keeps
 MOST_PLACES = 1074  # behind the point, that a double ever has
 SMALLEST_DOUBLE = 2.2250738585072014e-308  # below it, they keep fewer
@@ -41,7 +41,7 @@ def _goes_in_run(column: Column) -> bool:
     if column.type == "decimal":
         if column.precision is None or column.scale is None:
             return False
-        return column.bare and column.precision + column.scale <= WIDEST_DECIMAL128
+        return column.bare and column.precision + column.scale <= WIDEST_DECIMAL
     return column.bare and column.type in NUMBER_TYPES | {"boolean", "date", "datetime"}
 
 
@@ -260,8 +260,10 @@ def _type(arrow: Any, column: Column) -> Any:
     if column.type == "integer":
         width = next((width for width in (8, 16, 32, 64) if width >= (column.bits or 64)), 64)
         return getattr(arrow, f"{'u' if column.unsigned else ''}int{width}")()
-    if column.type == "decimal" and column.scale is not None:
-        return _decimal_type(arrow, column, column.scale)
+    if column.type == "decimal" and column.scale is not None and 0 <= column.scale <= WIDEST_DECIMAL:
+        # With more digits it is a text: decimal256 is Arrow's own, and DuckDB reads other numbers in it.
+        precision = column.precision or WIDEST_DECIMAL
+        return arrow.decimal128(precision, column.scale) if precision <= WIDEST_DECIMAL else arrow.string()
     if column.type == "float":
         return arrow.float32() if column.bits == 32 else arrow.float64()
     if column.type == "datetime":
@@ -270,14 +272,6 @@ def _type(arrow: Any, column: Column) -> Any:
     # it has not: Arrow's duration is written as a bare integer, and read as that by all others (DuckDB: BIGINT).
     plain = {"boolean": arrow.bool_, "date": arrow.date32, "binary": arrow.binary}
     return plain.get(column.type, arrow.string)()
-
-
-def _decimal_type(arrow: Any, column: Column, scale: int) -> Any:
-    if not 0 <= scale <= WIDEST_DECIMAL:
-        raise ExportError(f"The column {column.title} has {scale} digits behind the point; Parquet's decimals have 0 to "
-                          f"{WIDEST_DECIMAL}. {_WAY_OUT}", permanent=True)  # fmt: skip
-    precision = column.precision or (WIDEST_DECIMAL128 if scale <= WIDEST_DECIMAL128 else WIDEST_DECIMAL)
-    return (arrow.decimal128 if precision <= WIDEST_DECIMAL128 else arrow.decimal256)(precision, scale)
 
 
 def _loses_digits(raw: str) -> bool:

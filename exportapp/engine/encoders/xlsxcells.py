@@ -13,6 +13,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from exportapp.engine.encoders.formulas import is_formula
+from exportapp.engine.encoders.texts import check_utf8, no_utf8
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column
 
@@ -45,7 +46,10 @@ _ESCAPED = re.compile(b"(%b)|_(?=x[0-9A-Fa-f]{4}(?:_|%b))" % (_ILLEGAL, _ILLEGAL
 _ORDINARY = bytes(set(range(256)) - set(b"&<>") - (set(range(32)) - set(b"\t\n")))
 _SUSPECT = re.compile(BORDER + rb"[=@+\-\t\r\n\0\xef]")  # nothing else begins what formulas.is_formula takes for one
 
-_PLAIN_NUMBERS = re.compile(rb"(?:,-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+)*+")
+# (?!): Python before 3.11.5 takes ",1," for numbers otherwise (gh-106052).
+_PLAIN_NUMBERS = re.compile(
+    rb"(?:,-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+|(?!))*+"
+)
 _NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(rb"(\d{4})-(\d\d)-(\d\d)")
 _TIME_OF_DAY = rb"[ T]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)"
@@ -208,13 +212,9 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def _check_utf8(joined: bytes, texts: int) -> None:
-    try:
-        if joined.count(BORDER) != texts - 1:
-            raise ValueError("a byte 0xff")
-        joined.replace(BORDER, b"\n").decode()
-    except ValueError as error:
-        raise ExportError("A text column holds bytes that are no UTF-8 text. Leave the column out, or choose CSV.",
-                          permanent=True, detail=str(error)) from error  # fmt: skip
+    if joined.count(BORDER) != texts - 1:
+        raise no_utf8("A text column holds bytes that are", "a byte 0xff")
+    check_utf8(joined.replace(BORDER, b"\n"))
 
 
 def _check_lengths(texts: Sequence[bytes], title: str) -> None:

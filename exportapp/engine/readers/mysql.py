@@ -41,6 +41,7 @@ SESSION = (
 READ_TIMEOUT = 600  # seconds that a query may take until its first row
 STATEMENT_SECONDS = 6 * 3600  # and until its last; MariaDB's clock goes on while rows are sent
 BATCH_BYTES = 8 << 20
+BATCH_VALUES = 40_000  # of more, wide tables would take too much memory
 BATCH_ROWS = 1000  # of 2000 the values leave the processor's cache before they are written: 5 % slower
 
 REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
@@ -255,9 +256,10 @@ class MySQLReader:
             self._streaming = True
             kinds = [self._fields[column.name][1] for column in columns]
             floats = [layout.place(index) for index, kind in enumerate(kinds) if kind == FIELD_TYPE.FLOAT]
-            size = _batch_rows(result)
+            most = max(1, min(BATCH_ROWS, BATCH_VALUES // len(columns)))
+            step = min(most, _step_rows(result))
             try:
-                while batch := _fetch(result, size):
+                while batch := _fetch(result, step, most):
                     yield [_with_floats(row, floats) for row in batch] if floats else batch
                     del batch  # before the next is fetched: a row may have 16 MB
             except GeneratorExit:
@@ -357,19 +359,19 @@ def _selected(expressions: list[str], runs: Sequence[Run]) -> tuple[str, sql.Val
     return ", ".join(selected + expressions[done:]), texts
 
 
-def _batch_rows(result: Any) -> int:
+def _step_rows(result: Any) -> int:
     """As many rows as fit BATCH_BYTES even if every value is as long as its type allows."""
     widest: int = sum(field[3] % (1 << 32) for field in result.describe())  # the driver gives LONGTEXT's 4 GiB as -1
-    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
+    return max(1, BATCH_BYTES // max(1, widest))
 
 
-def _fetch(result: Any, step: int) -> list[Row]:
-    """A batch, fetched `step` rows at a time: values are mostly far shorter than their type allows."""
+def _fetch(result: Any, step: int, most: int) -> list[Row]:
+    """A batch of `most` rows, fetched `step` at a time: values are mostly far shorter than their type allows."""
     batch: list[Row] = list(result.fetch_row(step, 0))
     size = 0
-    while step < BATCH_ROWS and len(batch) % step == 0:
+    while step < most and len(batch) % step == 0:
         size += sum(map(len, filter(None, chain.from_iterable(batch[-step:]))))
-        if len(batch) + step > BATCH_ROWS or size >= BATCH_BYTES or not (more := result.fetch_row(step, 0)):
+        if len(batch) + step > most or size >= BATCH_BYTES or not (more := result.fetch_row(step, 0)):
             break
         batch += more
     return batch

@@ -31,6 +31,7 @@ class _Dialect(sql.Dialect):
 DIALECT = _Dialect(quote="`", mark="?", bytes_of="CAST({0} AS BLOB)")
 STORED_AS = {"integer": "integer", "binary": "blob"}  # keys of the other types are texts
 BATCH_ROWS = 2000
+BATCH_VALUES = 40_000  # of more, wide tables would take too much memory
 BATCH_BYTES = 8 << 20
 STEP_ROWS = 32  # of more the bound in bytes is not much of one; of fewer it takes longer
 _NUMBER = re.compile(rb"[+-]?(\d++(\.\d*+)?+|\.\d++)([eE][+-]?\d++)?")
@@ -95,9 +96,9 @@ class SQLiteReader:
         if self._killed:
             raise sqlite3.OperationalError("interrupted")
         batch: list[Any] = []
-        size = 0
-        while size < BATCH_BYTES and len(batch) < BATCH_ROWS:
-            step = cursor.fetchmany(min(max(1, len(batch)), STEP_ROWS, BATCH_ROWS - len(batch)))
+        size, most = 0, max(1, min(BATCH_ROWS, BATCH_VALUES // len(cursor.description)))
+        while size < BATCH_BYTES and len(batch) < most:
+            step = cursor.fetchmany(min(max(1, len(batch)), STEP_ROWS, most - len(batch)))
             if not step:
                 break
             batch += step
