@@ -218,7 +218,7 @@ columns = [{ name = "kind" }, { name = "at", type = "datetime" }]
 """
     found = declare(text, url)
     assert [(number, hint) for number, _, hint in found] == [
-        ("E028", 'Write time_zone = "UTC".'),
+        ("E028", "Declare UTC for it, as time_zone or as the column's zone."),
         ("E027", "Choose another key, or leave key out."),
     ]
     assert "at is a TIMESTAMP, which is read in UTC" in found[0][1]
