@@ -47,9 +47,7 @@ _ORDINARY = bytes(set(range(256)) - set(b"&<>") - (set(range(32)) - set(b"\t\n")
 _SUSPECT = re.compile(BORDER + rb"[=@+\-\t\r\n\0\xef]")  # nothing else begins what formulas.is_formula takes for one
 
 # (?!): Python before 3.11.5 takes ",1," for numbers otherwise (gh-106052).
-_PLAIN_NUMBERS = re.compile(
-    rb"(?:,-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+|(?!))*+"
-)
+_PLAIN_NUMBERS = re.compile(rb"(?:,-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+|(?!))*+")
 _NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(rb"(\d{4})-(\d\d)-(\d\d)")
 _TIME_OF_DAY = rb"[ T]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)"
