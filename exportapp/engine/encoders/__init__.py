@@ -9,7 +9,8 @@ from exportapp.engine.encoders.xlsx import MOST_COLUMNS, XLSXEncoder
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
-        "CSV", "Opens in every spreadsheet and program", "csv", "text/csv; charset=utf-8", CSVEncoder,
+        "CSV", "For every program. Spreadsheets cut leading zeros and numbers beyond 15 digits; Excel keeps them", "csv",
+        "text/csv; charset=utf-8", CSVEncoder,
         options=frozenset({"header", "delimiter", "bom", "null", "exact"}), told=told,
     ),
     "tsv": Format(

@@ -48,7 +48,7 @@ before stays until then. Everything that is not the export itself goes to the st
 
 exit codes:
   0    done
-  1    it failed, and would fail again: a column that is gone, a right that is missing
+  1    it failed, and would fail again: a column that is gone, a right that the source does not grant
   2    the arguments are wrong
   75   it failed, and may succeed later: a database that does not answer, a full disk
   129  ended because its terminal was closed (SIGHUP)
