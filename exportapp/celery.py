@@ -36,6 +36,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_enable_remote_control=False,
     worker_send_task_events=False,
+    worker_consumer="worker.consumer:Consumer",
     worker_hijack_root_logger=False,
     worker_soft_shutdown_timeout=30,
     broker_heartbeat=30,

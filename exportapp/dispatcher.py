@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from django.db import close_old_connections, connection
 from django.db.models import Q
 
 from exportapp import lifecycle, storage
-from exportapp.doorbell import Doorbell, Unreachable, open_doorbell
+from exportapp.doorbell import Doorbell, Refused, Unreachable, open_doorbell
 from exportapp.engine.errors import ExportError
 from exportapp.lifecycle import now
 from exportapp.models import UNFINISHED, Export, Step, StepState
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 RING_SECONDS = 0.2
 SIGN_SECONDS = 5.0
+HANGS_SECONDS = 10.0
 RINGS_AT_ONCE = 200
 LONGEST_PAUSE = 30.0
 
@@ -77,18 +79,13 @@ class Dispatcher:
     def __init__(self) -> None:
         self._ending = threading.Event()
         self._facts: dict[str, object] = {"broker": "not tried yet", "waiting": None}
-        self._threads = [
-            threading.Thread(target=self._repeat, args=(self._ring, RING_SECONDS), name="ring", daemon=True),
-            threading.Thread(target=self._repeat, args=(sweep, settings.SWEEP_SECONDS), name="sweep", daemon=True),
-            threading.Thread(target=self._repeat, args=(tidy, settings.SWEEP_SECONDS), name="tidy", daemon=True),
-            threading.Thread(
-                target=self._repeat, args=(end_orphan_queries, settings.SWEEP_SECONDS), name="orphans", daemon=True
-            ),
-            threading.Thread(target=self._repeat, args=(self._sign, SIGN_SECONDS), name="sign", daemon=True),
-        ]
+        rounds: list[tuple[Callable[[], object], float]] = [(self._ring, RING_SECONDS), (self._sign, SIGN_SECONDS)]
+        rounds += [(work, settings.SWEEP_SECONDS) for work in (sweep, tidy, end_orphan_queries)]
+        self._threads = [threading.Thread(target=self._repeat, args=one, daemon=True) for one in rounds]
         self._bell = open_doorbell(settings.BROKER_URL)
         self._pause = 0.0
-        self._looked = 0
+        self._refused = 0
+        self._answered = time.monotonic()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -103,20 +100,23 @@ class Dispatcher:
     def _ring(self) -> None:
         try:
             ring_due(self._bell)
-            if self._looked % 10 == 0:  # asking also answers the broker's heartbeats while nothing is rung
-                self._facts = {"broker": "reachable", "waiting": self._bell.depth()}
-            self._looked += 1
+            self._facts = {"broker": "reachable", "waiting": self._bell.depth()}  # asking also answers its heartbeats
             self._pause = 0.0
         except Unreachable as error:
             if not self._pause:
                 log.error("%s; ringing again when it does", error)
+            self._refused += isinstance(error, Refused)
             self._facts = {"broker": str(error), "waiting": None}
-            self._looked = 0
             self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE)
             self._ending.wait(self._pause)
+        finally:
+            self._answered = time.monotonic()
 
     def _sign(self) -> None:
-        sign_of_life("dispatcher", self._facts)
+        facts = self._facts | ({"refused": self._refused} if self._refused else {})
+        if not self._pause and time.monotonic() - self._answered > HANGS_SECONDS:  # pika notices after 30 s
+            facts |= {"broker": "the broker hangs", "waiting": None}
+        sign_of_life("dispatcher", facts)
 
     def _repeat(self, work: Callable[[], None], seconds: float) -> None:
         while not self._ending.is_set():

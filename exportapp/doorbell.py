@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, NackError, UnroutableError
 
 from exportapp.celery import QUEUE, QUEUE_ARGUMENTS, TASK, app
@@ -21,6 +22,10 @@ from exportapp.celery import QUEUE, QUEUE_ARGUMENTS, TASK, app
 
 class Unreachable(Exception):
     """The broker could not take a doorbell; the message says why, without the address's password."""
+
+
+class Refused(Unreachable):
+    """The broker answers, but has no queue for a doorbell, or takes none."""
 
 
 class Doorbell(Protocol):
@@ -65,13 +70,11 @@ class RabbitDoorbell:
                 self._channel.queue_declare(QUEUE, durable=True, arguments=QUEUE_ARGUMENTS)
                 self._channel.confirm_delivery()
             yield self._channel
-        except UnroutableError as error:
+        except (UnroutableError, NackError) as error:
             self.close()
-            raise Unreachable("a doorbell reached no queue") from error
-        except NackError as error:
-            self.close()
-            raise Unreachable("the broker refused a doorbell") from error
-        except (AMQPError, OSError) as error:
+            nacked = isinstance(error, NackError)
+            raise Refused("the broker refused a doorbell" if nacked else "a doorbell reached no queue") from error
+        except (AMQPError, AMQPConnectorException, OSError) as error:
             self.close()
             raise Unreachable(f"the broker does not answer ({type(error).__name__})") from error
 
@@ -108,9 +111,6 @@ def _body(step: int) -> bytes:
 
 
 def _properties() -> pika.BasicProperties:
-    return pika.BasicProperties(
-        content_type="application/json",
-        content_encoding="utf-8",
-        headers={"task": TASK, "id": str(uuid.uuid4()), "lang": "py"},
-        delivery_mode=1,  # the database remembers; a doorbell need not outlive its broker
-    )
+    headers = {"task": TASK, "id": str(uuid.uuid4()), "lang": "py"}
+    # Not kept on a disk: the database remembers, and a doorbell need not outlive its broker.
+    return pika.BasicProperties("application/json", "utf-8", headers, delivery_mode=1)

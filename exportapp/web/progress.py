@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery, Sum
+from django.conf import settings
+from django.db.models import CharField, Exists, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
-from exportapp.models import Event, Export, ExportState, Step, StepKind, StepState
+from exportapp.lifecycle import now
+from exportapp.models import Event, Export, ExportState, Process, Step, StepKind, StepState
+
+SILENT_SECONDS = 30.0
+FINE = ("reachable", "not tried yet")  # what a dispatcher says of a broker that is none to worry about
+
+SENTENCES = {
+    "queue": "The export desk's queue does not answer at the moment; this export {} by itself when it does.",
+    "worker": "No worker of the export desk answers at the moment; this export {} by itself when one does.",
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,28 @@ def with_progress(exports: QuerySet[Export]) -> QuerySet[Export]:
     retries = Event.objects.filter(export=OuterRef("pk"), kind="retry").order_by("-pk").values("text")[:1]
     put_back = Step.objects.filter(export=OuterRef("pk"), state=StepState.WAITING, attempts__gt=0)
     return exports.annotate(
-        rows_read=Coalesce(Subquery(rows.values("sum")), 0), put_back=Exists(put_back), last_retry=Subquery(retries)
+        rows_read=Coalesce(Subquery(rows.values("sum")), 0),
+        put_back=Exists(put_back),
+        last_retry=Subquery(retries),
+        held=Exists(Step.objects.filter(export=OuterRef("pk"), state=StepState.RUNNING)),
+        # The same for all of them, so it is asked once and not by each row.
+        silent=Value(silent_part(), output_field=CharField()),
     )
+
+
+def silent_part() -> str:
+    """Without which part of the desk no waiting step begins at the moment, and '' when all of them answer."""
+    at = now()
+    # Leases may be set so long that a worker gives its sign less often.
+    since = at - timedelta(seconds=max(SILENT_SECONDS, 3 * settings.BEAT_SECONDS))
+    alive = list(Process.objects.filter(seen_at__gt=since).order_by("-seen_at").values_list("kind", "facts"))
+    brokers = [facts.get("broker", "") for kind, facts in alive if kind == "dispatcher"]
+    if not brokers or brokers[0] not in FINE:
+        return "queue"
+    if any(kind == "worker" for kind, _ in alive):
+        return ""
+    # A child that is replaced signs off before the next one signs, but it was at work.
+    return "" if Step.objects.filter(started_at__gt=since).exists() else "worker"
 
 
 def progress(export: Export, at: datetime) -> Progress:
@@ -45,7 +75,14 @@ def progress(export: Export, at: datetime) -> Progress:
         percent = 99
     seconds = (at - export.started_at).total_seconds() if export.started_at else 0
     speed = int(rows / seconds) if seconds > 0.5 and export.state == ExportState.RUNNING else 0
-    waits_for = (
-        (getattr(export, "last_retry", "") or "") if export.unfinished and getattr(export, "put_back", False) else ""
-    )
-    return Progress(export, rows, percent, speed, waits_for)
+    return Progress(export, rows, percent, speed, _waits_for(export))
+
+
+def _waits_for(export: Export) -> str:
+    """A sentence, where there is more to say than that it waits its turn."""
+    if not export.unfinished:
+        return ""
+    silent = getattr(export, "silent", "")
+    if silent and not getattr(export, "held", False):
+        return SENTENCES[silent].format("starts" if export.state == ExportState.QUEUED else "goes on")
+    return (getattr(export, "last_retry", "") or "") if getattr(export, "put_back", False) else ""

@@ -1,5 +1,6 @@
 """A private SMTP server that keeps every message it accepts and refuses on request."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
@@ -15,7 +16,7 @@ from .base import HOST, free_port, wait_until
 
 class MailServer:
     """Runs in a thread. Set `rcpt_answer` or `data_answer` ("451 4.3.0 later", "550 5.1.1 unknown") to refuse
-    recipients or whole messages, and None to accept again."""
+    recipients or whole messages, and None to accept again; `pause` is how many seconds it thinks before it answers."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -23,6 +24,7 @@ class MailServer:
         self.refused = 0
         self.rcpt_answer: str | None = None
         self.data_answer: str | None = None
+        self.pause = 0.0
         self._controller: Controller | None = None
 
     @property
@@ -82,6 +84,7 @@ class _Handler:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        await asyncio.sleep(self._owner.pause)  # who hangs up meanwhile has sent nothing
         if self._owner.data_answer:
             self._owner.refused += 1
             return self._owner.data_answer

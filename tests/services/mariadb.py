@@ -28,6 +28,8 @@ class MariaDB(Server):
                 "--no-defaults",
                 "--force",  # it gives up where "localhost" does not resolve, as in a bare chroot
                 f"--datadir={self._data}",
+                # In /tmp another server that starts just then would take away its temporary tables.
+                f"--tmpdir={self.folder}",
                 *_as_root(),
                 "--skip-test-db",
                 "--skip-name-resolve",

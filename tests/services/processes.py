@@ -52,6 +52,10 @@ class Processes:
         """SIGTERM to the main process alone, as a supervisor does; does not wait."""
         self._running[name].terminate()
 
+    def pid(self, name: str) -> int:
+        """Of the main process that was started last under this name; it also names the session."""
+        return self._running[name].pid
+
     def ended(self, name: str) -> bool:
         return self._running[name].poll() is not None
 

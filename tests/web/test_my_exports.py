@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from exportapp import lifecycle
-from exportapp.models import Event, Export, ExportState, Step, StepKind, StepState
+from exportapp.models import UNFINISHED, Event, Export, ExportState, Process, Step, StepKind, StepState
 from tests.pages import Element, read
 from tests.scenes import HOSTILE, ask, in_state
 
@@ -35,6 +37,20 @@ def running(owner: User, rows: int, of: int | None, exact: bool = True) -> Expor
     values = {"rows_estimated": of, "rows_exact": exact, "started_at": at - timedelta(seconds=10)}
     Export.objects.filter(pk=export.pk).update(**values)
     return export
+
+
+def sign(kind: str, seconds: float = 0, name: str = "", **facts: object) -> None:
+    """A process's sign of life, so many seconds ago."""
+    at = lifecycle.now() - timedelta(seconds=seconds)
+    row = {"kind": kind, "started_at": at, "seen_at": at, "facts": facts}
+    Process.objects.update_or_create(name=name or kind, defaults=row)
+
+
+@pytest.fixture(autouse=True)
+def _processes(desk: Path) -> None:
+    """All parts of the desk answer."""
+    sign("dispatcher", broker="reachable", waiting=0)
+    sign("worker", steps=0)
 
 
 def test_newcomer_is_told_what_to_do(alices: Client) -> None:
@@ -153,6 +169,87 @@ def test_row_says_what_a_retry_waits_for(alices: Client, alice: User) -> None:
     assert text not in listed(alices).text
     Step.objects.filter(export=export, kind=StepKind.PLAN).update(state=StepState.WAITING, attempts=1)
     assert text in listed(alices).text
+
+
+QUEUE = "The export desk's queue does not answer at the moment; this export {} by itself when it does."
+WORKERS = "No worker of the export desk answers at the moment; this export {} by itself when one does."
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "worker", "said"),
+    [
+        ({"broker": "reachable"}, {}, ""),
+        ({"broker": "not tried yet"}, {}, ""),  # it has just begun
+        ({"broker": "the broker does not answer (AMQPConnectionError)"}, {}, QUEUE),
+        ({"broker": "the broker refused a doorbell"}, {}, QUEUE),
+        ({"broker": "reachable", "seconds": 29}, {"seconds": 29}, ""),
+        ({"broker": "reachable", "seconds": 31}, {}, QUEUE),
+        ({"broker": "reachable"}, {"seconds": 31}, WORKERS),
+        ({"broker": "reachable", "seconds": 31}, {"seconds": 31}, QUEUE),
+    ],
+)
+def test_waiting_export_says_which_part_of_the_desk_it_waits_for(
+    alices: Client, alice: User, dispatcher: dict[str, Any], worker: dict[str, Any], said: str
+) -> None:
+    export = ask(alice)
+    sign("dispatcher", **dispatcher)
+    sign("worker", **worker)
+    sentence = said.format("starts") or "Waits for a free worker"
+    assert listed(alices).one("td", cls="how").text == sentence
+    assert sentence in read(alices.get(f"/exports/{export.pk}/").content).one("main").text
+
+
+def test_desk_without_any_process_is_told(alices: Client, alice: User) -> None:
+    ask(alice)
+    Process.objects.all().delete()
+    assert QUEUE.format("starts") in listed(alices).text
+
+
+def test_dispatcher_that_was_heard_last_speaks_for_the_broker(alices: Client, alice: User) -> None:
+    ask(alice)
+    sign("dispatcher", seconds=9, name="another", broker="the broker hangs")
+    assert QUEUE.format("starts") not in listed(alices).text
+    sign("dispatcher", seconds=11, broker="reachable")
+    assert QUEUE.format("starts") in listed(alices).text
+
+
+def test_worker_whose_child_is_replaced_is_not_missed(alices: Client, alice: User) -> None:
+    """Between the sign-off of one child and the first sign of the next, a small desk has none."""
+    ask(alice)
+    Process.objects.filter(kind="worker").delete()
+    assert WORKERS.format("starts") in listed(alices).text
+    done = in_state(alice, ExportState.READY).steps.all()
+    done.update(state=StepState.DONE, started_at=lifecycle.now() - timedelta(seconds=20))
+    assert WORKERS.format("starts") not in listed(alices).text
+
+
+def test_running_export_says_so_only_while_none_of_its_steps_runs(alices: Client, alice: User) -> None:
+    export = running(alice, 10, 20)
+    sign("dispatcher", broker="the broker hangs")
+    assert "does not answer" not in listed(alices).text
+    Step.objects.filter(export=export).update(state=StepState.WAITING)
+    assert QUEUE.format("goes on") in listed(alices).one("td", cls="how").text
+
+
+@pytest.mark.parametrize("state", [state for state in ExportState.values if state not in UNFINISHED])
+def test_what_has_ended_waits_for_nothing(alices: Client, alice: User, state: str) -> None:
+    in_state(alice, state)
+    Process.objects.all().delete()
+    assert "by itself" not in listed(alices).text
+
+
+def test_parts_of_the_desk_are_asked_once_a_page(alices: Client, alice: User) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            listed(alices)
+        return len(seen)
+
+    sign("dispatcher", broker="the broker hangs")
+    ask(alice)
+    few = queries()
+    for _ in range(9):
+        ask(alice)
+    assert queries() == few
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -1,0 +1,29 @@
+"""Celery's consumer, made to outlive a message that is none: Celery's own code stumbles over one without an id, or with
+a body that is no call, and then the whole worker ends, with the steps that run in it, at every start anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+log = logging.getLogger(__name__)
+
+
+class Consumer(CeleryConsumer):
+    """Throws away what cannot be understood; the dispatcher rings again for what was meant."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        understand = super().create_task_handler(*args, **kwargs)
+
+        def handle(message: Any) -> None:
+            try:
+                understand(message)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                log.error("threw away a message that is no doorbell: %r", error)
+                if not message.acknowledged:
+                    message.reject()
+
+        return handle
