@@ -185,11 +185,17 @@ def _check_limits(owner: User, request_key: str) -> None:
         raise OverLimit("The export desk has as many exports to do as it takes. Please try again in a few minutes.")
 
 
+@_retried
 def run_again(export: Export, actor: User) -> Export:
     """A new export of the same recipe for the same owner, against today's dataset and the owner's rights of today.
 
     While one such is under way, asking again gives that one. Raises ExportError when it cannot be done.
     """
+    with transaction.atomic():
+        return _again(Export.objects.select_for_update().get(pk=export.pk), actor)
+
+
+def _again(export: Export, actor: User) -> Export:
     if under_way := export.reruns.filter(state__in=UNFINISHED).first():
         return under_way
     dataset = datasets.catalogue().datasets.get(export.dataset)

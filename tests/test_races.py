@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -148,6 +149,7 @@ class Actor(threading.Thread):
         return self
 
     def _waits(self) -> bool:
+        time.sleep(0.15)  # InnoDB shows what it found before as long as it is asked within 0.1 s again
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s",
@@ -510,13 +512,12 @@ def test_run_again_twice_at_the_same_moment_is_one_export(alice: User) -> None:
 def test_run_again_of_what_is_being_cancelled_locks_against_it_and_both_are_done(
     alice: User, deadlocks: Callable[[], int]
 ) -> None:
-    """The one holds the person and wants the parent, the other holds the parent and wants the person, for its event."""
     export = ask(alice)
     cancelling = Actor(lambda: lifecycle.cancel(export, alice, "Enough"), after=MOVES_EXPORT).stopped()
     asking = Actor(lambda: lifecycle.run_again(export, alice)).waiting()
     assert cancelling.ended()
     assert asking.ended().parent == export
-    assert deadlocks() == 1
+    assert deadlocks() == 0
     assert (fresh(export).state, export.reruns.count(), Step.objects.count()) == (ExportState.CANCELLED, 1, 2)
 
 

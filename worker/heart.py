@@ -24,6 +24,7 @@ from exportapp.processes import sign_of_life, sign_off
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
+SILENT_SECONDS = 10.0
 
 
 class Killable(Protocol):
@@ -70,8 +71,10 @@ class Pulse:
             self._lose()
 
     def interrupt(self) -> None:
-        """Ends a query that has given no row yet: its step would learn only with the first that the worker is to end."""
-        if self._reader and not self.rows and not self.interrupted:
+        """Ends a query that gives no row, now or any more: its step would learn only with the next that the worker is to
+        end."""
+        silent = not self.rows or time.monotonic() - self._moved > SILENT_SECONDS
+        if self._reader and silent and not self.interrupted:
             self.interrupted = True
             self._reader.kill()
 

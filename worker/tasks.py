@@ -51,7 +51,9 @@ def run(step: Step) -> None:
     except LeaseLost:
         log.warning("step %s was taken away under fence %s", step.pk, step.fence)
     except Exception as error:
-        if not pulse.lost:
+        if pulse.lost:
+            log.warning("step %s, which is no longer held, ended with %r", step.pk, error)
+        else:
             _give_up(step, Interrupted() if pulse.interrupted else error)
 
 

@@ -155,6 +155,18 @@ def test_step_of_a_worker_that_is_to_end_is_interrupted_only_before_its_first_ro
     assert not pulse.lost
 
 
+def test_step_that_waits_for_its_next_row_is_interrupted_as_well(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sort that gave some rows before, say: it would not hear of the end for minutes."""
+    monkeypatch.setattr(heart, "draining", lambda: True)
+    pulse, reader = pulse_of_silence(0, step)
+    pulse.progress(5, 5)
+    heart._beat(pulse, time.monotonic())
+    assert not reader.killed
+    monkeypatch.setattr(pulse, "_moved", time.monotonic() - heart.SILENT_SECONDS - 1)
+    heart._beat(pulse, time.monotonic())
+    assert (reader.killed, pulse.interrupted, pulse.lost) == (1, True, False)
+
+
 # --- all of a process -------------------------------------------------------------------------------------------------
 
 
