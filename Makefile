@@ -1,7 +1,7 @@
 PY = .venv/bin/python
 export PORT
 
-.PHONY: run test lint format bench
+.PHONY: run test lint format bench faults
 
 run: ## Sets up what is missing, starts everything on this machine, makes a first export
 	@scripts/setup
@@ -29,3 +29,6 @@ format: ## Formats the code
 bench: ## Measures the engine beside other tools (SCALE=1 is 6 million rows), writes bench/RESULTS.md
 	@bench/setup
 	@$(PY) -m bench --scale $(or $(SCALE),1) --rounds $(or $(ROUNDS),3)
+
+faults: ## Breaks a whole desk at random (SEED=1, MINUTES=10, STORE=local, moto or seaweedfs), writes docs/faults.md
+	@$(PY) -m tests.faults.campaign --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --store $(or $(STORE),local)
