@@ -39,7 +39,7 @@ app.conf.update(
     worker_consumer="worker.consumer:Consumer",
     worker_hijack_root_logger=False,
     worker_soft_shutdown_timeout=30,
-    broker_heartbeat=30,
+    broker_heartbeat=15,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_pool_acquire_timeout=5,

@@ -83,8 +83,7 @@ class Dispatcher:
         rounds += [(work, settings.SWEEP_SECONDS) for work in (sweep, tidy, end_orphan_queries)]
         self._threads = [threading.Thread(target=self._repeat, args=one, daemon=True) for one in rounds]
         self._bell = open_doorbell(settings.BROKER_URL)
-        self._pause = 0.0
-        self._refused = 0
+        self._pause, self._refused = 0.0, 0
         self._answered = time.monotonic()
 
     def start(self) -> None:
@@ -93,8 +92,9 @@ class Dispatcher:
 
     def stop(self) -> None:
         self._ending.set()
+        ends = time.monotonic() + 5
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(max(0.0, ends - time.monotonic()))
         sign_off("dispatcher")
 
     def _ring(self) -> None:

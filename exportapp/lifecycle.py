@@ -26,7 +26,7 @@ from exportapp import datasets, recipes
 from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe, to_json
-from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Step, StepKind, StepState
+from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Process, Step, StepKind, StepState
 from exportapp.origins import origin
 
 P = ParamSpec("P")
@@ -491,7 +491,10 @@ def _fail(export: Export, step: Step, sentence: str, detail: str) -> None:
 
 
 def take_back_lost(limit: int = 200) -> int:
-    """Takes running steps back from workers whose lease is over; fails those that lost three. Returns how many."""
+    """Takes running steps back from workers whose lease is over; fails those that lost three. Returns how many.
+
+    A worker that was seen after the end of the lease did not crash: it lost the database for a while, or gave the step up.
+    """
     at = now()
     lost = Step.objects.filter(state=StepState.RUNNING, lease_until__lt=at)[:limit]
     return sum(_take_back(step, at) for step in lost)
@@ -502,10 +505,11 @@ def _take_back(step: Step, at: datetime) -> bool:
     with transaction.atomic():
         export = Export.objects.select_for_update().get(pk=step.export_id)
         still_lost = _held(step).filter(lease_until__lt=at)
-        crashes = step.crashes + 1
-        poison = crashes >= settings.CRASHES
+        alive = Process.objects.filter(name=f"worker {step.worker}", seen_at__gt=step.lease_until).exists()
+        crashes = step.crashes + (not alive)
+        poison = crashes >= settings.CRASHES or step.attempts >= settings.RETRIES
         end = (
-            {"finished_at": at, "error": "its worker ended without a word"}
+            {"finished_at": at, "error": "its worker ended without a word, or could not go on"}
             if poison
             else {"not_before": at, "rung_at": None}
         )
@@ -513,8 +517,8 @@ def _take_back(step: Step, at: datetime) -> bool:
             return False
         detail = f"{step.worker}, crash {crashes}"
         if poison:
-            sentence = "This export stopped its worker three times and was given up. An operator can see why."
-            _fail(export, step, sentence, detail)
+            what = "stopped its worker three times" if crashes >= settings.CRASHES else "did not get on"
+            _fail(export, step, f"This export {what} and was given up. An operator can see why.", detail)
         else:
             text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
             _tell(export, "taken back", text, step=step, detail=detail)

@@ -179,7 +179,9 @@ class Event(models.Model):
     step = models.ForeignKey(Step, models.CASCADE, null=True, related_name="events")
     at = models.DateTimeField()
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
-    origin = models.CharField(max_length=200, blank=True, db_default="", help_text="The address or process that it came from.")
+    origin = models.CharField(
+        max_length=200, blank=True, db_default="", help_text="The address or process that it came from."
+    )
     kind = models.CharField(max_length=30)
     text = models.TextField(help_text="A sentence for the owner.")
     detail = models.TextField(blank=True, help_text="For operators.")

@@ -21,7 +21,7 @@ from exportapp import datasets, lifecycle
 from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.specs import FileResult, KeyRange, Recipe
 from exportapp.lifecycle import EXPORT_MOVES, REMAINDERS, STEP_MOVES
-from exportapp.models import Event, Export, ExportState, PersonAttribute, Step, StepKind, StepState
+from exportapp.models import Event, Export, ExportState, PersonAttribute, Process, Step, StepKind, StepState
 from tests.scenes import DATASETS, ask, everything, finish, held, in_state, piece, planned, take
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -315,6 +315,31 @@ def test_change_writes_one_event(alice: User, kind: str, verb: Verb) -> None:
     before = kinds()
     verb(step)
     assert kinds() == [*before, kind]
+
+
+def seen(step: Step, seconds: float) -> None:
+    """The step's worker was seen so long after the end of the lease that `lose` gives it."""
+    at = lifecycle.now() - timedelta(seconds=1) + timedelta(seconds=seconds)
+    Process.objects.create(name=f"worker {step.worker}", kind="worker", started_at=at, seen_at=at)
+
+
+@pytest.mark.parametrize(("seconds", "crashes"), [(0.5, 0), (-0.5, 1)])
+def test_worker_that_lives_on_after_its_lease_did_not_crash(alice: User, seconds: float, crashes: int) -> None:
+    """The database was away for longer than the lease."""
+    step = held(StepKind.CHUNK, alice)
+    seen(step, seconds)
+    lose(step)
+    assert (fresh(step).state, fresh(step).crashes) == (StepState.WAITING, crashes)
+
+
+def test_step_that_no_worker_gets_on_with_is_given_up_though_none_crashed(alice: User) -> None:
+    step = held(StepKind.CHUNK, alice)
+    seen(step, 0.5)
+    change(step, attempts=settings.RETRIES)
+    step.refresh_from_db()
+    lose(step)
+    assert fresh(step).state == StepState.FAILED
+    assert fresh(step.export).error == "This export did not get on and was given up. An operator can see why."
 
 
 def test_step_that_is_given_up_for_its_crashes_writes_one_event(alice: User) -> None:

@@ -158,18 +158,20 @@ class Heart:
             at = time.monotonic()
             for pulse in pulses:
                 _beat(pulse, at)
-            if at - signed >= settings.BEAT_SECONDS:
+            if at - signed >= settings.BEAT_SECONDS and self._sign(len(pulses)):
                 signed = at
-                self._sign(len(pulses))
             close_old_connections()
         sign_off("worker")
         connections.close_all()
 
-    def _sign(self, running: int) -> None:
+    def _sign(self, running: int) -> bool:
+        """Whether the sign of life reached the database: after an outage it is to be there before the next sweep."""
         try:
             sign_of_life("worker", {"steps": running})
+            return True
         except DatabaseError as error:
             log.warning("the sign of life did not reach the database: %s", error)
+            return False
 
 
 HEART = Heart()

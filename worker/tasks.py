@@ -33,11 +33,14 @@ def work(hint: Any = None) -> None:
     """Runs steps until none may run or the slice is over. `hint` is the step that was rung for, and only a hint."""
     hinted = hint if isinstance(hint, int) else None
     ends = time.monotonic() + settings.SLICE_SECONDS
-    while not draining() and (step := lifecycle.claim(process_name(), hinted)):
-        run(step)
-        hinted = None
-        if time.monotonic() >= ends:
-            break
+    try:
+        while not draining() and (step := lifecycle.claim(process_name(), hinted)):
+            run(step)
+            hinted = None
+            if time.monotonic() >= ends:
+                break
+    except DatabaseError as error:  # the dispatcher rings again when it is back
+        log.error("the app database does not answer: %s", error)
 
 
 def run(step: Step) -> None:
