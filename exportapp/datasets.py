@@ -91,6 +91,7 @@ class Dataset:
     time_zone: str = ""
     groups: tuple[str, ...] = ()
     max_rows: int = 0
+    max_mb: int = 0
     max_days: int = 0
     keep_days: int = 7
     row_rule: RowRule | None = None
@@ -258,7 +259,7 @@ def _column(where: str, table: Any) -> DatasetColumn:
 
 def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
     names = [column.name for column in dataset.columns]
-    if negative := [name for name in ("max_rows", "max_days", "keep_days") if getattr(dataset, name) < 0]:
+    if negative := [name for name in ("max_rows", "max_mb", "max_days", "keep_days") if getattr(dataset, name) < 0]:
         raise DatasetError(where, f"{negative[0]} is below zero", "Leave it out for no limit.")
     if dataset.source not in sources:
         raise DatasetError(where, f"source {dataset.source!r} is not declared", f"Add [sources.{dataset.source}].")

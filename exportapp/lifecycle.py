@@ -352,10 +352,10 @@ def beat(step: Step, rows: int, size: int) -> bool:
 def finish_plan(step: Step, plan: Plan) -> None:
     """Records the plan and makes a chunk step of each range. Fails the export when it has more rows than it may."""
     with _holding(step, "finish", finished_at=now()) as export:
-        most = datasets.thaw(export.definition).max_rows
+        dataset = datasets.thaw(export.definition)
         # An estimate is made of what has at least COUNT_LIMIT rows, and is not trusted beyond that.
-        if most and plan.rows > most and (plan.exact or most <= COUNT_LIMIT):
-            _end(export, "fail", too_many(most))
+        if (sentence := too_much(dataset, plan.rows)) and (plan.exact or dataset.max_rows <= COUNT_LIMIT):
+            _end(export, "fail", sentence)
             return
         estimate = -(-plan.rows // len(plan.ranges))
         Export.objects.filter(pk=export.pk).update(
@@ -384,22 +384,23 @@ def _chunk(export: Export, position: int, key_range: KeyRange, estimate: int, at
     )
 
 
-def too_many(most: int) -> str:
-    """The sentence for an export that has more rows than its dataset allows."""
-    return (
-        f"More than {most:,} rows: that is the most to be exported at once. Choose a shorter range or add a condition."
-    )
+def too_much(dataset: datasets.Dataset, rows: int, size: int = 0) -> str:
+    """The sentence for an export that has more rows or bytes than its dataset allows; "" when it has not."""
+    for unit, most, there in (("rows", dataset.max_rows, rows), ("MB", dataset.max_mb, size >> 20)):
+        if most and there > most:
+            return (f"More than {most:,} {unit}: that is the most to be exported at once. Choose a shorter range or add a "
+                    "condition.")  # fmt: skip
+    return ""
 
 
 @_retried
 def finish_chunk(step: Step, piece: PieceResult) -> None:
     """Records a piece. What the chunk left over becomes a step of its own; the last chunk makes the assemble step."""
-    done = {"finished_at": now(), "rows_done": piece.rows, "bytes_done": piece.bytes, "result": to_json(piece)}
-    with _holding(step, "finish", **done) as export:
-        most = datasets.thaw(export.definition).max_rows
-        rows = Step.objects.filter(export=export).aggregate(rows=Sum("rows_done"))["rows"] or 0
-        if most and rows > most:
-            _end(export, "fail", too_many(most))
+    facts = {"finished_at": now(), "rows_done": piece.rows, "bytes_done": piece.bytes, "result": to_json(piece)}
+    with _holding(step, "finish", **facts) as export:
+        done = Step.objects.filter(export=export).aggregate(rows=Sum("rows_done"), size=Sum("bytes_done"))
+        if sentence := too_much(datasets.thaw(export.definition), done["rows"] or 0, done["size"] or 0):
+            _end(export, "fail", sentence)
         elif piece.last_key is not None:
             rest = KeyRange(piece.last_key, step.key_range.upto)
             left = max(0, (step.rows_estimated or 0) - piece.rows)

@@ -124,7 +124,7 @@ def mistakes(blocks: Iterable[bytes], said: Claims) -> list[str]:
 
     Rows are not counted, which not every format allows without all of its data: their numbers have to add up only.
     """
-    if found := _contradictions(said):
+    if found := contradictions(said):
         return found  # no file is like that: the blocks are not even asked for
     whole, size = hashlib.sha256(), 0
     hashes = [hashlib.sha256() for _ in said.parts]
@@ -143,7 +143,7 @@ def mistakes(blocks: Iterable[bytes], said: Claims) -> list[str]:
     return found
 
 
-def _contradictions(said: Claims) -> list[str]:
+def contradictions(said: Claims) -> list[str]:
     """How the parts do not make up the whole."""
     found, end = [], 0
     for part in said.parts:

@@ -64,7 +64,7 @@ MISTAKES = [
     ('source = "shop"', 'source = "warehouse"', "datasets.orders", "source 'warehouse' is not declared",
      "Add [sources.warehouse]."),
     ('source = "shop"', 'source = "shop"\ncolour = "red"', "datasets.orders", "knows no 'colour'",
-     "It may have: description, groups, keep_days, key, label, max_days, max_rows, query, row, source, table, "
+     "It may have: description, groups, keep_days, key, label, max_days, max_mb, max_rows, query, row, source, table, "
      "time_column, time_zone, view."),
     ('source = "shop"', 'source = "shop"\ngroups = "sales"', "datasets.orders", "groups is of the wrong type",
      "It is to be a list of texts."),

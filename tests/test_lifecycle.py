@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,9 @@ LASTING = ExportError("The table is gone.", permanent=True, detail="MySQL 1146")
 def kinds() -> list[str]:
     """The kinds of all events, in the order in which they were written."""
     return list(Event.objects.order_by("pk").values_list("kind", flat=True))
+
+
+TOO_MUCH = "More than %s: that is the most to be exported at once. Choose a shorter range or add a condition."
 
 
 def fresh(row: Any) -> Any:
@@ -555,12 +559,23 @@ def test_export_is_refused_that_has_too_many_rows_for_certain(
     export = fresh(step.export)
     waiting = export.steps.filter(state=StepState.WAITING).values_list("kind", flat=True)
     if refused:
-        assert (export.state, export.error) == (ExportState.FAILED, lifecycle.too_many(most))
+        assert (export.state, export.error) == (ExportState.FAILED, TOO_MUCH % f"{most:,} rows")
         assert list(waiting) == [StepKind.NOTIFY]
         assert kinds() == ["requested", "running", "failed"]
     else:
         assert (export.state, export.error) == (ExportState.RUNNING, "")
         assert list(waiting) == [StepKind.CHUNK, StepKind.CHUNK]
+
+
+def test_export_whose_parts_are_more_than_its_dataset_allows_together_is_ended(alice: User, desk: Path) -> None:
+    declare(desk, max_mb=3)
+    export = held(StepKind.CHUNK, alice, parts=3).export
+    first, second = export.steps.filter(kind=StepKind.CHUNK)[:2]
+    lifecycle.finish_chunk(first, replace(piece(1), bytes=3 << 20))
+    assert fresh(export).state == ExportState.RUNNING
+    lifecycle.finish_chunk(take(), replace(piece(1), bytes=1 << 20))
+    assert (fresh(export).state, fresh(export).error) == (ExportState.FAILED, TOO_MUCH % "3 MB")
+    assert fresh(second).state == StepState.DONE
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------------

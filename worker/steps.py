@@ -41,13 +41,13 @@ def chunk(step: Step, pulse: Pulse) -> None:
     """Reads a key range into a piece."""
     storage.check_room()
     recipe = step.export.recipe
-    most = datasets.thaw(step.export.definition).max_rows
+    dataset = datasets.thaw(step.export.definition)
 
     def progress(rows: int, size: int) -> None:
         pulse.progress(rows, size)
         storage.check_room()
-        if most and rows > most:
-            raise ExportError(lifecycle.too_many(most), permanent=True)
+        if sentence := lifecycle.too_much(dataset, rows, size):
+            raise ExportError(sentence, permanent=True)
 
     spec = ChunkSpec(
         query=step.export.query,
@@ -91,7 +91,7 @@ def assemble(step: Step, pulse: Pulse) -> None:
     file = join_pieces(pieces, name, storage.store(), progress=progress)
     with _taken_along(step, name):
         pulse.check()
-        lifecycle.make_ready(step, file, _receipt(step.export, chunks, pieces, file))
+        lifecycle.make_ready(step, file, _checked(_receipt(step.export, chunks, pieces, file), name))
 
 
 @contextmanager
@@ -132,6 +132,16 @@ def _receipt(export: Export, chunks: list[Step], pieces: list[PieceResult], file
         rule=datasets.thaw(export.definition).row_rule,
     )
     return {"export": str(export.pk), **made}
+
+
+def _checked(receipt: dict[str, Any], name: str) -> dict[str, Any]:
+    """The receipt, if its parts make up the whole and the file in the store is as long as it says."""
+    found = receipts.contradictions(receipts.claims(receipt))
+    if (size := storage.store().size(name)) != receipt["bytes"]:
+        found.append(f"{size} of {receipt['bytes']} bytes are in the store")
+    if found:
+        raise ExportError("The file is not what was read. It is made anew.", detail=" ".join(found))
+    return receipt
 
 
 STEPS: dict[str, Callable[[Step, Pulse], None]] = {

@@ -12,6 +12,7 @@ from typing import Self, TextIO, cast
 from django.core.management.base import OutputWrapper
 
 from exportapp import lifecycle
+from exportapp.datasets import Dataset
 from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import PieceResult
 
@@ -40,8 +41,8 @@ class Unheard(OutputWrapper):
 class Progress:
     """What is done so far: on a terminal a line drawn again and again, elsewhere nothing until the end."""
 
-    def __init__(self, stream: OutputWrapper, quiet: bool, most: int) -> None:
-        self._stream, self._quiet, self._most = stream, quiet, most
+    def __init__(self, stream: OutputWrapper, quiet: bool, dataset: Dataset) -> None:
+        self._stream, self._quiet, self._dataset = stream, quiet, dataset
         self.drawn = not quiet and stream.isatty()
         self._expected = 0
         self._shown = ""
@@ -62,8 +63,8 @@ class Progress:
         self._show(self._line(0))
 
     def __call__(self, rows: int, size: int) -> None:
-        if self._most and rows > self._most:
-            raise ExportError(lifecycle.too_many(self._most), permanent=True)
+        if sentence := lifecycle.too_much(self._dataset, rows, size):
+            raise ExportError(sentence, permanent=True)
         if self.drawn and time.monotonic() - self._shown_at >= REDRAW_SECONDS:
             self._show(self._line(rows))
 

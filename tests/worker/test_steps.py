@@ -15,7 +15,7 @@ from exportapp import lifecycle, receipts, storage
 from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.sinks.base import Store
-from exportapp.models import ExportState, Step, StepKind
+from exportapp.models import Export, ExportState, Step, StepKind
 from tests.scenes import ask, file_of, held, take
 from worker import steps
 from worker.heart import Pulse
@@ -93,6 +93,15 @@ def test_chunk_that_reads_more_rows_than_its_dataset_allows_gives_up(
         do(step)
     assert caught.value.permanent
     assert names(step) == []
+
+
+def test_file_that_is_shorter_in_the_store_is_not_published(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = worked(alice, StepKind.ASSEMBLE)
+    monkeypatch.setattr(type(storage.store()), "size", lambda store, name: 1)
+    with pytest.raises(ExportError, match=r"1 of .* bytes are in the store") as caught:
+        do(step)
+    assert not caught.value.permanent
+    assert Export.objects.get().state == ExportState.RUNNING
 
 
 def test_only_the_first_part_has_the_header(alice: User, settings: Settings) -> None:

@@ -108,7 +108,7 @@ class Command(BaseCommand):
         dataset = asked.dataset(options["dataset"])
         recipe = asked.recipe(options, dataset)
         person = asked.person(options["user"], dataset)
-        progress = Progress(self.stderr, options["quiet"] or not options["verbosity"], dataset.max_rows)
+        progress = Progress(self.stderr, options["quiet"] or not options["verbosity"], dataset)
         places = [Output(option, options[option]) for option in ("output", "receipt") if options[option] is not None]
         output, *others = places
         with _opened(places):
