@@ -1,7 +1,7 @@
 PY = .venv/bin/python
 export PORT
 
-.PHONY: run test lint format bench faults
+.PHONY: run test slow lint format bench faults
 
 run: ## Sets up what is missing, starts everything on this machine, makes a first export
 	@scripts/setup
@@ -12,6 +12,9 @@ test: ## Installs what the tests need, then linters, types and all tests
 	@scripts/install-test-services
 	@$(MAKE) --no-print-directory lint
 	@$(PY) -m pytest
+
+slow: ## The tests that `make test` leaves out: those that wait for half a minute or more
+	@$(PY) -m pytest -m slow
 
 lint: ## The quick half of `make test`
 	.venv/bin/ruff check .

@@ -160,6 +160,7 @@ def test_export_stops_before_the_disk_is_full(notes_desk: BreakableDesk, disk: S
         assert_ends_ready(desk, name, disk.files)
 
 
+@pytest.mark.slow
 def test_file_store_that_is_away_in_the_middle_delays_the_export(
     mariadb: MariaDB, rabbitmq: RabbitMQ, seaweedfs: SeaweedFS
 ) -> None:

@@ -116,6 +116,7 @@ def _sums(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_below(folder)}
 
 
+@pytest.mark.slow
 def test_frozen_upload_that_goes_on_leaves_no_object_and_no_open_upload(
     mariadb: MariaDB, rabbitmq: RabbitMQ, mailserver: MailServer, moto: Moto
 ) -> None:

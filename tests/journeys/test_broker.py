@@ -139,6 +139,7 @@ def test_what_is_asked_for_while_the_broker_is_away_is_accepted_and_ready_after_
         scene.trap.accept()
 
 
+@pytest.mark.slow
 def test_outage_longer_than_the_pauses_between_tries_stops_no_step_and_ends_by_itself(
     scene: Scene, rabbitmq: RabbitMQ
 ) -> None:
@@ -159,6 +160,7 @@ def times_tried(desk: Desk) -> int:
     return desk.processes.log("worker").count("Trying again in")
 
 
+@pytest.mark.slow
 def test_lost_step_is_taken_back_while_the_broker_hangs(scene: Scene, rabbitmq: RabbitMQ) -> None:
     mistakes = scene.desk.processes.log("dispatcher").count("Traceback")
     path, before = scene.alice.ask("slow"), scene.number(SPENT)
