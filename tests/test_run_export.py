@@ -629,11 +629,10 @@ def test_standard_output_has_the_export_alone() -> None:
 
 
 def shell(line: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """What becomes of a line of a shell, in which "$@" is the command."""
+    """What becomes of a line of a shell, in which "$@" is the command; its streams have buffers, as they mostly do."""
     argv = ["bash", "-c", line, "bash", *command(*arguments)]
-    return subprocess.run(
-        argv, cwd=ROOT, capture_output=True, timeout=60, check=False, env={**os.environ, **environment}
-    )
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=60, check=False, env={**given, **environment})
 
 
 def test_standard_output_may_be_named_as_a_file_and_is_written_on_where_it_stands(file: Path) -> None:

@@ -33,9 +33,15 @@ class Unheard(OutputWrapper):
     def write(  # type: ignore[override]  # as Django's own
         self, msg: str = "", style_func: Callable[[str], str] | None = None, ending: str | None = None
     ) -> None:
-        with suppress(OSError, AttributeError):  # Python has None for a stream that is closed
+        try:
             self._stream.write(msg, style_func, ending)
             self._stream.flush()
+        except AttributeError:  # Python has None for a stream that is closed
+            pass
+        except OSError:
+            # Python tries again at its end with what it could not write, and would make the exit code 120 of that.
+            with suppress(OSError), open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())
 
 
 class Progress:
