@@ -508,7 +508,7 @@ def _take_back(step: Step, at: datetime) -> bool:
         still_lost = _held(step).filter(lease_until__lt=at)
         alive = Process.objects.filter(name=f"worker {step.worker}", seen_at__gt=step.lease_until).exists()
         crashes = step.crashes + (not alive)
-        poison = crashes >= settings.CRASHES or step.attempts >= settings.RETRIES
+        poison = crashes >= settings.CRASHES or (alive and step.attempts >= settings.RETRIES)
         end = (
             {"finished_at": at, "error": "its worker ended without a word, or could not go on"}
             if poison
