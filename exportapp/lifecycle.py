@@ -179,8 +179,8 @@ def _check_limits(owner: User, request_key: str) -> None:
         return
     unfinished = Export.objects.filter(state__in=UNFINISHED)
     if unfinished.filter(owner=owner).count() >= settings.EXPORTS_PER_PERSON:
-        raise OverLimit(f"You have {settings.EXPORTS_PER_PERSON:,} exports that are not ready yet, which is as many as the "
-                        "export desk takes. Wait for some, or cancel some.")  # fmt: skip
+        raise OverLimit("You have as many exports under way as the export desk takes from one person "
+                        f"({settings.EXPORTS_PER_PERSON:,}). Wait for one to end, or cancel one.")  # fmt: skip
     if unfinished.count() >= settings.EXPORTS_IN_ALL:
         raise OverLimit("The export desk has as many exports to do as it takes. Please try again in a few minutes.")
 

@@ -9,10 +9,12 @@ import boto3
 import pytest
 
 from exportapp.engine.readers.mysql import MySQLReader
+from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.sinks import open_store, s3
 from exportapp.engine.sinks.base import Store
 from exportapp.engine.sinks.local import LocalStore
 from exportapp.engine.sinks.s3 import S3Store
+from tests.engine.scenes import Opening, sqlite_source
 from tests.engine.servers import PART, Database, bucket_of, database_of, session
 from tests.services import MariaDB
 from tests.services.s3 import S3Server
@@ -60,3 +62,17 @@ def local_store(tmp_path: Path) -> LocalStore:
 def bucket(request: pytest.FixtureRequest) -> S3Store:
     made: S3Store = request.getfixturevalue(f"{request.param}_store")
     return made
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opening]:
+    """Opens a reader of a database that a script fills."""
+    readers: list[SQLiteReader] = []
+
+    def open_filled(script: str) -> SQLiteReader:
+        readers.append(SQLiteReader(sqlite_source(tmp_path, script)))
+        return readers[-1]
+
+    yield open_filled
+    for reader in readers:
+        reader.close()

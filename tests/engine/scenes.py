@@ -9,10 +9,13 @@ from pathlib import Path
 
 from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.base import Reader
+from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.runs import Run
 from exportapp.engine.specs import Column, Key, KeyRange, Plan, Query, Row
 
 TEXTS = ("", "a", '"', '""', ",", "\r\n", "\n", "\\N", "\\", "%b%s%%", "größer", "🦀", "=1+1", "\x00\x1f", "a,b\"c'\nd")
+
+Opening = Callable[[str], SQLiteReader]
 
 
 def columns(words: str) -> tuple[Column, ...]:

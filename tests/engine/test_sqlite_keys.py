@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import key_of
 from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.specs import Column, Condition, Plan, Query, Row
-from tests.engine.scenes import query, rows_of, sqlite_source
-
-Opening = Callable[[str], SQLiteReader]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opening]:
-    """Opens a reader of a database that a script fills."""
-    readers: list[SQLiteReader] = []
-
-    def open_filled(script: str) -> SQLiteReader:
-        readers.append(SQLiteReader(sqlite_source(tmp_path, script)))
-        return readers[-1]
-
-    yield open_filled
-    for reader in readers:
-        reader.close()
+from tests.engine.scenes import Opening, query, rows_of
 
 
 def rests(reader: SQLiteReader, wanted: Query) -> list[list[Row]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,7 @@ from exportapp.engine.errors import ExportError
 from exportapp.engine.readers import sqlite
 from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.specs import Column, Condition, KeyRange, Plan, Query
-from tests.engine.scenes import columns, query, rows_of, sqlite_source
-
-Opening = Callable[[str], SQLiteReader]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opening]:
-    """Opens a reader of a database that a script fills."""
-    readers: list[SQLiteReader] = []
-
-    def open_filled(script: str) -> SQLiteReader:
-        readers.append(SQLiteReader(sqlite_source(tmp_path, script)))
-        return readers[-1]
-
-    yield open_filled
-    for reader in readers:
-        reader.close()
+from tests.engine.scenes import Opening, columns, query, rows_of, sqlite_source
 
 
 def value(reader: SQLiteReader, literal: str, kind: str, scale: int | None = None) -> bytes | None:

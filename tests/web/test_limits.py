@@ -11,7 +11,7 @@ from tests.pages import changed
 from tests.scenes import ask, in_state, new_form, send, the_form
 from tests.web.test_new_export import FILLED, ORDERS
 
-SENTENCE = "You have 1 exports that are not ready yet"
+SENTENCE = "You have as many exports under way as the export desk takes from one person (1)."
 
 
 def test_form_keeps_what_was_typed_and_says_why(alices: Client, alice: User, settings: Settings) -> None:
