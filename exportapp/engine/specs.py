@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union
 
 KeyValue = int | str
 Key = tuple[KeyValue, ...]
 Row = tuple[bytes | None, ...]
+Values = Sequence[bytes | None]  # of one column
 
 NUMBER_TYPES = frozenset({"integer", "decimal", "float"})
 MOMENT_TYPES = frozenset({"date", "datetime", "time"})

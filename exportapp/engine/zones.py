@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from exportapp.engine.specs import Column, Row
+from exportapp.engine.specs import Column, Row, Values
 
-Values = Sequence[bytes | None]
 Shifts = dict[int, Callable[[Values], Values]]
 Day = tuple[bytes, bytes, int, bytes]  # the two days that its times fall on, how many minutes they move, their offset
 Kept = TypeVar("Kept")

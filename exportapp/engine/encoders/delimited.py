@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from exportapp.engine.encoders.formulas import all_defused, defused, is_formula, quoted_defused
-from exportapp.engine.encoders.templates import BETWEEN, RowTemplates, Values, changed
+from exportapp.engine.encoders.templates import BETWEEN, RowTemplates, changed
 from exportapp.engine.runs import grouped, runs_of
-from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row
+from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, FileOptions, Row, Values
 
 BARE_TYPES = NUMBER_TYPES | MOMENT_TYPES | {"boolean"}  # never empty, and no delimiter, quote or line end in them
 DELIMITERS = {",": "Comma", ";": "Semicolon", "\t": "Tab", "|": "Bar"}

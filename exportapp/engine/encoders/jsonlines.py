@@ -8,10 +8,10 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 
 from exportapp.engine.encoders.jsonscan import is_json
-from exportapp.engine.encoders.templates import RowTemplates, Values, changed
+from exportapp.engine.encoders.templates import RowTemplates, changed
 from exportapp.engine.encoders.texts import check_utf8
 from exportapp.engine.runs import grouped, runs_of
-from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
+from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row, Values
 
 _JSON_NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # RFC 8259, section 6
 _ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from decimal import Decimal, DecimalException
 from typing import Any, Protocol
 
-from exportapp.engine.encoders.templates import Values
 from exportapp.engine.encoders.texts import no_utf8
 from exportapp.engine.errors import ExportError
 from exportapp.engine.runs import grouped, runs_of
-from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row
+from exportapp.engine.specs import NUMBER_TYPES, Column, FileOptions, Row, Values
 
 GROUP_ROWS = 32_768
 GROUP_BYTES = 4 << 20  # in memory; together they keep a chunk below 100 MB, pyarrow included

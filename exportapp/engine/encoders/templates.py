@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from exportapp.engine.specs import Row
+from exportapp.engine.specs import Row, Values
 
-Values = Sequence[bytes | None]
 TEMPLATES_KEPT = 1000
 _SLICE = 1 << 20
 BETWEEN = b"\x7f"  # the one control character that neither JSON escapes nor texts hold

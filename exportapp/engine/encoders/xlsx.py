@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exportapp.engine.encoders import xlsxcells as cells
-from exportapp.engine.encoders.xlsxcells import CellWriter, Values
+from exportapp.engine.encoders.xlsxcells import CellWriter
 from exportapp.engine.encoders.zipstream import ZipStream
 from exportapp.engine.errors import ExportError
 from exportapp.engine.runs import Run
-from exportapp.engine.specs import Column, FileOptions, Row
+from exportapp.engine.specs import Column, FileOptions, Row, Values
 
 SHEET_ROWS = 1_048_576  # with the header; these two: "Excel specifications and limits"
 MOST_COLUMNS = 16_384

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from exportapp.engine.encoders.formulas import is_formula
 from exportapp.engine.encoders.texts import check_utf8, no_utf8
 from exportapp.engine.errors import ExportError
-from exportapp.engine.specs import Column
+from exportapp.engine.specs import Column, Values
 
 LONGEST_TEXT = 32_767  # these four: "Excel specifications and limits"
 DIGITS = 15
@@ -29,7 +29,6 @@ KEPT_VALUES = 10_000
 PLAIN, HEADER, QUOTED_HEADER, QUOTED, VERBATIM, WHOLE, DATE, MOMENT, MOMENT_MS, CLOCK, CLOCK_MS = range(11)
 SCALES = 11
 
-Values = Sequence[bytes | None]
 Cells = tuple[bytes, Sequence[bytes]]  # a template with one %b, and what goes into it row by row
 
 NULL = b"<c/>"
