@@ -1,5 +1,8 @@
-"""Celery's consumer, made to outlive a message that is none: Celery's own code stumbles over one without an id, or with
-a body that is no call, and then the whole worker ends, with the steps that run in it, at every start anew."""
+"""Celery's consumer, made to outlive a message that is none and to end beside a broker that hangs.
+
+Celery's own code stumbles over a message without an id, or with a body that is no call, and then the whole worker ends,
+with the steps that run in it, at every start anew. And at its end it says goodbye to the broker and waits for the answer
+without a limit (amqp reads from a socket that has no timeout)."""
 
 from __future__ import annotations
 
@@ -11,9 +14,18 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 log = logging.getLogger(__name__)
 
+GOODBYE_SECONDS = 1.0
+
 
 class Consumer(CeleryConsumer):
     """Throws away what cannot be understood; the dispatcher rings again for what was meant."""
+
+    def stop(self) -> None:
+        if self.connection and self.connection.connected:
+            sock = getattr(self.connection.connection, "sock", None)  # the transport in memory has none
+            if sock:
+                sock.settimeout(GOODBYE_SECONDS)
+        super().stop()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         understand = super().create_task_handler(*args, **kwargs)

@@ -139,6 +139,33 @@ def test_what_is_asked_for_while_the_broker_is_away_is_accepted_and_ready_after_
         scene.trap.accept()
 
 
+@pytest.fixture
+def _worker_for_the_next(scene: Scene) -> Iterator[None]:
+    yield
+    if scene.worker_ended:
+        begun = times_ready(scene.desk)
+        with pika.BlockingConnection(pika.URLParameters(scene.desk.env["EXPORTAPP_BROKER_URL"])) as connection:
+            connection.channel().queue_purge(QUEUE)
+        scene.desk.start_worker()
+        wait_until(lambda: times_ready(scene.desk) > begun, 30, "the next worker")
+
+
+@pytest.mark.usefixtures("_worker_for_the_next")
+@pytest.mark.parametrize("outage", [stopped, hung])
+def test_worker_that_is_to_end_while_the_broker_is_away_hands_its_step_back_and_ends(
+    scene: Scene, rabbitmq: RabbitMQ, outage: Outage
+) -> None:
+    path, before = scene.alice.ask("slow"), scene.number(SPENT)
+    wait_until(lambda: scene.number(RUNNING), 30, "its step")
+    with outage(rabbitmq):
+        scene.desk.processes.term("worker")
+        wait_until(lambda: scene.worker_ended, 60, "the end of the worker")
+        assert scene.number(RUNNING) == 0
+    scene.desk.start_worker()
+    scene.ready(path)
+    assert scene.number(SPENT) == before
+
+
 @pytest.mark.slow
 def test_outage_longer_than_the_pauses_between_tries_stops_no_step_and_ends_by_itself(
     scene: Scene, rabbitmq: RabbitMQ
@@ -204,7 +231,7 @@ def test_doorbell_that_reaches_no_queue_is_seen_and_rung_again(scene: Scene, rab
         wait_until(lambda: scene.facts().get("refused", 0) > before, 30, "the dispatcher to say so")
         assert "a doorbell reached no queue" in scene.desk.processes.log("dispatcher")
     scene.ready(path)
-    assert scene.facts()["broker"] == "reachable"
+    wait_until(lambda: scene.facts()["broker"] == "reachable", 30, "the dispatcher to say that all is well")
     assert not scene.worker_ended
 
 
@@ -316,17 +343,6 @@ def test_rubbish_in_the_queue_stops_no_worker(scene: Scene) -> None:
     begun = times_ready(scene.desk)
     deliver(scene, RUBBISH)
     assert_the_same_worker_goes_on(scene, begun)
-
-
-@pytest.fixture
-def _worker_for_the_next(scene: Scene) -> Iterator[None]:
-    yield
-    if scene.worker_ended:
-        begun = times_ready(scene.desk)
-        with pika.BlockingConnection(pika.URLParameters(scene.desk.env["EXPORTAPP_BROKER_URL"])) as connection:
-            connection.channel().queue_purge(QUEUE)
-        scene.desk.start_worker()
-        wait_until(lambda: times_ready(scene.desk) > begun, 30, "the next worker")
 
 
 @pytest.mark.usefixtures("_worker_for_the_next")

@@ -19,14 +19,17 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 _given_ports: set[int] = set()
+# pytest-xdist names its processes gw0, gw1, ...; each takes ports of its own.
+SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, never the same one twice in this process."""
+    """A TCP port nobody listens on, never the same one twice in this process nor in another of the same test run."""
     # Below 32768: the kernel takes ports of outgoing connections from above, so none of them can sit on the
     # port between this check and the server's start, nor while a server is down for a restart.
     for _ in range(1000):
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000 + SHARE, 32_000, SHARES)
         if port not in _given_ports and _is_free(port):
             _given_ports.add(port)
             return port
