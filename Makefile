@@ -11,7 +11,7 @@ test: ## Installs what the tests need, then linters, types and all tests
 	@scripts/setup --dev
 	@scripts/install-test-services
 	@$(MAKE) --no-print-directory lint
-	@$(PY) -m pytest -n 4 --dist loadscope  # more than there are cores: the long tests mostly wait
+	@$(PY) -m pytest -n 4 --dist loadscope --no-loadscope-reorder  # more than there are cores: the long tests mostly wait
 
 slow: ## The tests that `make test` leaves out: those that wait for half a minute or more
 	@$(PY) -m pytest -m slow

@@ -63,6 +63,7 @@ class Outcome:
     verdict: Verdict
     faults: Counter[str]
     recovery: float
+    cancelling: float
     idle: float
     overdue: int
     took: float
@@ -74,7 +75,8 @@ class Outcome:
             f"exports={verdict.exports} kills={faults['kills']} freezes={faults['freezes']} restarts={faults['restarts']} "
             f"cuts={faults['cuts']} cancelled={verdict.cancelled} failed={len(verdict.failed)} lost={len(verdict.lost)} "
             f"doubled={len(verdict.doubled)} bad={len(verdict.bad)} orphans={len(verdict.orphans)} "
-            f"mails_doubled={verdict.mails_doubled} slowest_recovery={self.recovery:.1f}s seed={self.plan.seed}"
+            f"mails_doubled={verdict.mails_doubled} slowest_recovery={self.recovery:.1f}s "
+            f"slowest_cancel={self.cancelling:.1f}s seed={self.plan.seed}"
         )
 
 
@@ -109,7 +111,7 @@ class Campaign:
         }
         self.supervisor = Supervisor(self.desk, self._starters(proxies))
         self.people = [Person(name, self.desk.address, plan.seed, pause=plan.pause, rows=plan.rows) for name in PEOPLE]
-        self.watch = Watch(self.app, self.desk.app)
+        self.watch = Watch(self.app, self.desk.app, self._source_url)
         servers = {"app database": self.app, "source": self.source, "broker": broker}
         self.chaos = Chaos(
             plan.seed,
@@ -180,7 +182,7 @@ class Campaign:
         found = self._meanwhile(lambda: self._settled(folder))
         stray = self.supervisor.unowned()
         queries = self._queries()
-        recovery = self.watch.recovery()
+        recovery, cancelling = self.watch.recovery(), self.watch.cancelling()
         self._keep_logs()
         self.desk.processes.stop_all()
         stray += self.desk.processes.survivors()
@@ -191,7 +193,7 @@ class Campaign:
         verdict = judge(log, found, list(map(mail_of, self.mail.messages)), self.store.names(self.desk.var), truths)
         verdict.orphans += [f"process {pid}" for pid in stray] + [f"at the source: {query}" for query in queries]
         return Outcome(
-            self.plan, verdict, self.chaos.counts, recovery, self.watch.idle, self.supervisor.overdue,
+            self.plan, verdict, self.chaos.counts, recovery, cancelling, self.watch.idle, self.supervisor.overdue,
             time.monotonic() - began,
         )  # fmt: skip
 

@@ -17,14 +17,19 @@ LOOK = 0.3  # seconds between two looks at what runs
 
 RUNNING = "SELECT id, worker FROM exportapp_step WHERE state = 'running'"
 DUE = "SELECT COUNT(*) FROM exportapp_step WHERE state = 'waiting' AND not_before < NOW(6)"
+ENDS = "SELECT id, UNIX_TIMESTAMP(finished_at) FROM exportapp_step WHERE finished_at IS NOT NULL"
+CANCELS = "SELECT id, UNIX_TIMESTAMP(finished_at) FROM exportapp_export WHERE state = 'cancelled'"
+READ = """SELECT REGEXP_SUBSTR(info, '(?<=export=)[0-9a-f-]+') FROM information_schema.processlist
+    WHERE info LIKE '/* exportapp %'"""
 
 
 class Watch:
     """Looks at the steps from aside. `idle` is the longest time that work was due and none was under way."""
 
-    def __init__(self, app: MariaDB, database: str) -> None:
+    def __init__(self, app: MariaDB, database: str, source: str) -> None:
         self.idle = 0.0
-        self._url = app.url(database)
+        self._url, self._source = app.url(database), source
+        self._read: dict[str, float] = {}  # when an export was last seen being read at the source
         self._hits: list[tuple[float, int]] = []  # when a fault struck, and a step that ran there
         self._running: list[tuple[int, str]] = []
         self._seen = 0
@@ -39,6 +44,9 @@ class Watch:
             self._looked = time.monotonic()
             with suppress(MySQLdb.Error), mysql(self._url) as cursor:  # the server may be down
                 self._look(cursor)
+            with suppress(MySQLdb.Error), mysql(self._source) as cursor:
+                cursor.execute(READ)
+                self._read.update((export, time.time()) for [export] in cursor.fetchall())
 
     def working(self) -> list[int]:
         """The processes that ran a step when last looked."""
@@ -58,11 +66,22 @@ class Watch:
 
     def recovery(self) -> float:
         """The longest time from a fault to the end of a step that ran where it struck."""
-        with mysql(self._url) as cursor:
-            cursor.execute("SELECT id, UNIX_TIMESTAMP(finished_at) FROM exportapp_step WHERE finished_at IS NOT NULL")
-            ends = {step: float(at) for step, at in cursor.fetchall()}
+        ends = self._times(ENDS)
         # What had ended before was seen running a moment too long.
         return max((ends[step] - at for at, step in self._hits if step in ends), default=0.0)
+
+    def cancelling(self) -> float:
+        """The longest time from a cancel to the end of the last query of that export at the source."""
+        print("DBG", list(self._read.items())[:3], list(self._times(CANCELS).items())[:3], len(self._read))
+        return max(
+            (self._read[export] - at for export, at in self._times(CANCELS).items() if export in self._read),
+            default=0.0,
+        )
+
+    def _times(self, query: str) -> dict[Any, float]:
+        with mysql(self._url) as cursor:
+            cursor.execute(query)
+            return {one: float(at) for one, at in cursor.fetchall()}
 
 
 def _struck(fault: Fault, worker: str) -> bool:

@@ -10,9 +10,9 @@ from tests.faults import campaign_record
 from tests.faults.campaign import Plan, report, run
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_faults_at_random_moments_lose_double_damage_and_leave_nothing(pytestconfig: pytest.Config) -> None:
-    outcome = run(Plan(seed=1, seconds=30, rows=60_000, pause=2.0, fault_pause=1.5))
+    outcome = run(Plan(seed=1, seconds=90, rows=60_000, pause=2.0, fault_pause=1.5))
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
         print(f"\n{outcome.line}")
     report(outcome)
