@@ -14,6 +14,8 @@ test: ## Installs what the tests need, then linters, types and all tests
 	@$(PY) -m pytest -n 4 --dist loadscope --no-loadscope-reorder  # more than there are cores: the long tests mostly wait
 
 slow: ## The tests that `make test` leaves out: those that wait for half a minute or more
+	@scripts/setup --dev
+	@scripts/install-test-services
 	@$(PY) -m pytest -m slow
 
 lint: ## The quick half of `make test`
@@ -34,4 +36,6 @@ bench: ## Measures the engine beside other tools (SCALE=1 is 6 million rows), wr
 	@$(PY) -m bench --scale $(or $(SCALE),1) --rounds $(or $(ROUNDS),3)
 
 faults: ## Breaks a whole desk at random (SEED=1, MINUTES=10, STORE=local, moto or seaweedfs), writes docs/faults.md
+	@scripts/setup --dev
+	@scripts/install-test-services
 	@$(PY) -m tests.faults.campaign --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --store $(or $(STORE),local)

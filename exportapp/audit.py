@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db import close_old_connections, connection
+from django.db.models import QuerySet
+
 from exportapp import storage
 from exportapp.models import Export, ExportState
 
-FOREIGN = "No export has such a folder"
+FOREIGN = "This is no export's file"
+
+# As storage.piece_name and storage.file_name write them, to the letter: in a bucket with other tenants somebody else's
+# folder may well be named by a UUID, too, or by 32 hexadecimal digits that UUID() would take for one.
+_OURS = re.compile(
+    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/"
+    r"(?:pieces/[0-9]{20}-[0-9]+-[0-9]+|[0-9]+/file\.[a-z0-9]+(?:\.[a-z0-9]+)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -26,17 +37,31 @@ def audit() -> Iterator[Finding]:
     yield from _leftovers()
 
 
+def _exports() -> QuerySet[Export]:
+    """All exports, over a connection that works: the store may have been asked for longer than a server keeps one."""
+    if not connection.in_atomic_block:
+        close_old_connections()
+    return Export.objects.all()
+
+
 def _missing() -> Iterator[Finding]:
-    for export in Export.objects.filter(state=ExportState.READY).order_by("created_at").iterator():
-        size = storage.store().size(export.file_name)
-        if size == export.file_bytes or not _still_ready(export):
-            continue
-        told = "is gone" if size is None else f"has {size:,} bytes and not {export.file_bytes:,}"
-        yield Finding(f"The file of {export.pk} ({export.name}) {told}: {export.file_name}")
+    # The keys at once: a cursor would have to outlive its connection.
+    for key in list(_ready().order_by("created_at").values_list("pk", flat=True)):
+        if export := _ready().filter(pk=key).first():
+            yield from _fault_of(export)
 
 
-def _still_ready(export: Export) -> bool:
-    return Export.objects.filter(pk=export.pk, state=ExportState.READY).exists()
+def _ready() -> QuerySet[Export]:
+    return _exports().filter(state=ExportState.READY)
+
+
+def _fault_of(export: Export) -> Iterator[Finding]:
+    size = storage.store().size(export.file_name)
+    # Looked at again: while the store was asked, it may have expired.
+    if size == export.file_bytes or not _ready().filter(pk=export.pk).exists():
+        return
+    told = "is gone" if size is None else f"has {size:,} bytes and not {export.file_bytes:,}"
+    yield Finding(f"The file of {export.pk} ({export.name}) {told}: {export.file_name}")
 
 
 def _leftovers() -> Iterator[Finding]:
@@ -53,11 +78,10 @@ def _leftovers() -> Iterator[Finding]:
 
 def _nobodys(name: str) -> str:
     """Why nobody needs what is under this name; "" when somebody does."""
-    folder = name.partition("/")[0]
-    try:
-        export = Export.objects.filter(pk=UUID(folder)).first()
-    except ValueError:
+    ours = _OURS.fullmatch(name)
+    if not ours:
         return FOREIGN
+    export = _exports().filter(pk=UUID(ours[1])).first()
     if export is None:
         return "Its export's row is gone"
     if export.unfinished or not export.tidied:  # tidying takes it away

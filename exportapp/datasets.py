@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -259,8 +260,11 @@ def _column(where: str, table: Any) -> DatasetColumn:
 
 def _validate(where: str, dataset: Dataset, sources: dict[str, Source]) -> None:
     names = [column.name for column in dataset.columns]
-    if negative := [name for name in ("max_rows", "max_mb", "max_days", "keep_days") if getattr(dataset, name) < 0]:
+    if negative := [name for name in ("max_rows", "max_mb", "max_days") if getattr(dataset, name) < 0]:
         raise DatasetError(where, f"{negative[0]} is below zero", "Leave it out for no limit.")
+    if dataset.keep_days < 1:  # no file is kept for good, and one that expires at once is of use to nobody
+        hint = f"Leave it out for {Dataset.keep_days} days, or write how many."
+        raise DatasetError(where, "keep_days is below one", hint)
     if dataset.source not in sources:
         raise DatasetError(where, f"source {dataset.source!r} is not declared", f"Add [sources.{dataset.source}].")
     if [bool(dataset.table), bool(dataset.view), bool(dataset.query)].count(True) != 1:
@@ -334,6 +338,24 @@ def still_allowed(export: Export) -> bool:
     had = [one.values for one in lists if one.column.name == current.row_rule.column]
     now = set(rule_values(export.owner, current.row_rule))
     return any(set(values) <= now for values in had)
+
+
+def no_longer_allowed(exports: Iterable[Export]) -> list[Export]:
+    """Those whose owners have not the right any more; asked once for exports that are alike."""
+    allowed: dict[tuple[int, str, str], bool] = {}
+
+    def is_allowed(export: Export) -> bool:
+        # What decides: the person, the dataset and the values of its row rule then.
+        facts = (export.owner_id, export.dataset, str(export.query_json.get("conditions")))
+        if facts not in allowed:
+            try:
+                allowed[facts] = still_allowed(export)
+            except (LookupError, TypeError, ValueError):  # such an export fails by itself; the others are not to suffer
+                log.exception("whether %s may go on cannot be told", export.pk)
+                return True
+        return allowed[facts]
+
+    return [export for export in exports if not is_allowed(export)]
 
 
 def source_url(export: Export) -> str:

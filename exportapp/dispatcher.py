@@ -16,13 +16,13 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 from django.db.models import Q
 
-from exportapp import lifecycle, storage
+from exportapp import lifecycle
 from exportapp.doorbell import Doorbell, Refused, Unreachable, open_doorbell
-from exportapp.engine.errors import ExportError
 from exportapp.lifecycle import now
-from exportapp.models import UNFINISHED, Export, Step, StepState
+from exportapp.models import Step, StepState
 from exportapp.orphans import end_orphan_queries
 from exportapp.processes import forget_the_dead, sign_of_life, sign_off
+from exportapp.retention import tidy
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +53,10 @@ def sweep() -> None:
     """Does what time makes due in the database: takes lost steps back, lets old exports expire."""
     if lost := lifecycle.take_back_lost():
         log.warning("took %d steps back from workers that fell silent", lost)
-    if stopped := lifecycle.stop_forbidden():
-        log.warning("stopped %d exports whose owners may not export them any more", stopped)
     lifecycle.expire_due()
     forget_the_dead()
-
-
-def tidy() -> None:
-    """Deletes what ended exports left in the store. Apart from the sweep, because a store may hang for minutes."""
-    ended = Export.objects.filter(tidied=False).exclude(state__in=UNFINISHED)
-    # A holder notices the end of its export within a beat; by the end of its lease it writes nothing any more.
-    for export in ended.filter(finished_at__lt=now() - timedelta(seconds=settings.LEASE_SECONDS))[:100]:
-        try:
-            storage.tidy(export)
-        except ExportError as error:
-            log.warning("could not tidy %s: %s", export.pk, error)
-            continue
-        # Not if it has expired meanwhile: then its file is to go as well.
-        Export.objects.filter(pk=export.pk, state=export.state).update(tidied=True)
+    if stopped := lifecycle.stop_forbidden():
+        log.warning("stopped %d exports whose owners may not export them any more", stopped)
 
 
 class Dispatcher:
@@ -80,11 +66,11 @@ class Dispatcher:
         self._ending = threading.Event()
         self._facts: dict[str, object] = {"broker": "not tried yet", "waiting": None}
         rounds: list[tuple[Callable[[], object], float]] = [(self._ring, RING_SECONDS), (self._sign, SIGN_SECONDS)]
-        rounds += [(work, settings.SWEEP_SECONDS) for work in (sweep, tidy, end_orphan_queries)]
+        rounds += [(work, settings.SWEEP_SECONDS) for work in (self._sweep, tidy, end_orphan_queries)]
         self._threads = [threading.Thread(target=self._repeat, args=one, daemon=True) for one in rounds]
         self._bell = open_doorbell(settings.BROKER_URL)
         self._pause, self._refused = 0.0, 0
-        self._answered = time.monotonic()
+        self._answered, self._swept = time.monotonic(), True
 
     def start(self) -> None:
         for thread in self._threads:
@@ -112,6 +98,13 @@ class Dispatcher:
         finally:
             self._answered = time.monotonic()
 
+    def _sweep(self) -> None:
+        if not self._swept and now():  # who lost the database as well is to say first that he is alive
+            self._ending.wait(settings.BEAT_SECONDS)
+        self._swept = False
+        sweep()
+        self._swept = True
+
     def _sign(self) -> None:
         facts = self._facts | ({"refused": self._refused} if self._refused else {})
         if not self._pause and time.monotonic() - self._answered > HANGS_SECONDS:  # pika notices after 30 s
@@ -121,6 +114,7 @@ class Dispatcher:
     def _repeat(self, work: Callable[[], None], seconds: float) -> None:
         while not self._ending.is_set():
             try:
+                close_old_connections()
                 work()
             except DatabaseError as error:
                 log.error("the app database does not answer: %s", error)
@@ -128,6 +122,5 @@ class Dispatcher:
             except Exception:
                 log.exception("the dispatcher goes on after an error")
                 self._ending.wait(1)
-            close_old_connections()
             self._ending.wait(seconds)
         connection.close()

@@ -160,7 +160,9 @@ def database(url: str) -> dict[str, Any]:
             # Django leaves the session's zone to the server; our leases compare the server's times with each other.
             # A process that is frozen in the middle of a claim holds a lock that all others wait for: the server is to
             # end such a transaction soon. Only MariaDB has a limit of its own for that, and only it reads /*M!.
-            "init_command": "SET time_zone='+00:00', sql_mode='TRADITIONAL,NO_ENGINE_SUBSTITUTION', wait_timeout=60 "
+            # A wait for a lock ends before read_timeout, so that it is told from a server that is away.
+            "init_command": "SET time_zone='+00:00', sql_mode='TRADITIONAL,NO_ENGINE_SUBSTITUTION', wait_timeout=60, "
+            "innodb_lock_wait_timeout=5 "
             "/*M!100300 , idle_transaction_timeout=10 */",
             **({"ssl": {"ca": options["ssl_ca"]}} if "ssl_ca" in options else {}),
         },
@@ -186,5 +188,5 @@ def mail(url: str) -> dict[str, Any]:
         "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
         "EMAIL_USE_SSL": parts.scheme == "smtps",
         "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
-        "EMAIL_TIMEOUT": 30,
+        "EMAIL_TIMEOUT": 10,
     }

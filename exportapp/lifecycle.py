@@ -7,6 +7,7 @@ order: gate, export, step. All times are the database's.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, OperationalError, close_old_connections, transaction
+from django.db import IntegrityError, OperationalError, close_old_connections, connection, transaction
 from django.db.models import Case, F, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Now
 
@@ -28,6 +29,8 @@ from exportapp.engine.readers.base import COUNT_LIMIT
 from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe, to_json
 from exportapp.models import UNFINISHED, Event, Export, ExportState, Gate, Process, Step, StepKind, StepState
 from exportapp.origins import origin
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,6 +186,24 @@ def _check_limits(owner: User, request_key: str) -> None:
                         f"({settings.EXPORTS_PER_PERSON:,}). Wait for one to end, or cancel one.")  # fmt: skip
     if unfinished.count() >= settings.EXPORTS_IN_ALL:
         raise OverLimit("The export desk has as many exports to do as it takes. Please try again in a few minutes.")
+    if sentence := _is_kept(Export.objects.filter(owner=owner), settings.ROWS_PER_PERSON, settings.MB_PER_PERSON):
+        raise OverLimit(f"Your finished files hold {sentence} the export desk keeps for one person. Please wait for one "
+                        "of them to expire.")  # fmt: skip
+    if sentence := _is_kept(Export.objects.all(), settings.ROWS_IN_ALL, settings.MB_IN_ALL):
+        raise OverLimit(
+            f"All finished files hold {sentence} the export desk keeps. Please try again when some have expired."
+        )
+
+
+def _is_kept(exports: QuerySet[Export], rows: int, megabytes: int) -> str:
+    """How the sentence begins when the ready files of these exports are as much as is kept; 0 is no limit."""
+    if not (rows or megabytes):
+        return ""
+    kept = exports.filter(state=ExportState.READY).aggregate(rows=Sum("file_rows"), size=Sum("file_bytes"))
+    for unit, most, there in (("rows", rows, kept["rows"] or 0), ("MB", megabytes, (kept["size"] or 0) >> 20)):
+        if most and there >= most:
+            return f"{there:,} {unit}, and {most:,} is the most that"
+    return ""
 
 
 @_retried
@@ -233,11 +254,13 @@ def note_download(export: Export, actor: User) -> None:
 
 def _end(export: Export, verb: str, text: str, *, actor: User | None = None, detail: str = "") -> bool:
     at = now()
-    error = text if verb == "fail" else ""
+    error = "" if actor else text  # who ended it knows why
     if not _move_export(export, verb, finished_at=at, error=error):
         return False
     _move_steps(Step.objects.filter(export=export), "drop", lease_until=None, finished_at=at)
     _tell(export, export.state, text, actor=actor, detail=detail)
+    if verb == "fail":
+        log.error("export %s failed: %s %s", export.pk, text, detail.strip().rpartition("\n")[2])
     if verb == "fail" and export.notify:
         Step.objects.create(export=export, kind=StepKind.NOTIFY, not_before=at)
     return True
@@ -252,7 +275,7 @@ def claim(worker: str, hint: int | None = None) -> Step | None:
 
     Fairest is who has the fewest running steps, then who was served longest ago, then who asked first; a small export
     that has begun is finished before. The hinted step is taken when nobody is more entitled. Caps hold per export,
-    person, source (its connections) and in total; the last slot is kept for small exports.
+    person, source (its connections) and in total; the last slot is kept for small exports. Mails go one at a time.
     """
     with transaction.atomic():
         Gate.objects.select_for_update().get(pk=1)
@@ -275,6 +298,8 @@ def claim(worker: str, hint: int | None = None) -> Step | None:
             .exclude(export__owner_id__in=[one for one, count in people.items() if count >= settings.STEPS_PER_PERSON])
             .exclude(kind__in=READING, export__source__in=full)
         )
+        if any(kind == StepKind.NOTIFY for kind, *_ in running):
+            waiting = waiting.exclude(kind=StepKind.NOTIFY)  # a mail server that hangs is to hold one worker, not all
         if room == 1 and settings.STEPS_IN_ALL > 1:
             waiting = waiting.filter(Q(export__small=True) | Q(kind__in=(StepKind.PLAN, StepKind.NOTIFY)))
         load = Case(
@@ -284,20 +309,21 @@ def claim(worker: str, hint: int | None = None) -> Step | None:
         )
         # Who has just finished has as few running steps as who waits: without turns their backlog would go on first.
         turn = Case(
-            When(Q(export__small=True) | Q(kind=StepKind.NOTIFY), then=Value(0)),
+            When(Q(kind=StepKind.NOTIFY, attempts=0) | Q(export__small=True) & ~Q(kind=StepKind.NOTIFY), then=Value(0)),
             *(When(export__owner_id=owner, then=Value(place)) for place, owner in enumerate(_served_lately(), 2)),
             default=Value(1),
             output_field=IntegerField(),
         )
         order = ("load", "turn", "export__created_at", "export_id", "position", "pk")
         fairest = waiting.annotate(load=load, turn=turn).order_by(*order)
-        candidates = list(fairest[:3])
+        candidates = list(fairest[:10])
         if candidates and hint and hint != candidates[0].pk:
             first = candidates[0]
             candidates = [*fairest.filter(pk=hint, load__lte=first.load, turn__lte=first.turn), *candidates]
-        for step in candidates:
-            if claimed := _take(step.pk, worker, at):
-                return claimed
+        for patient in (False, True):
+            for step in candidates:
+                if claimed := _take(step, worker, at, patient):
+                    return claimed
         return None
 
 
@@ -316,11 +342,14 @@ def _connections(source: str) -> int:
     return declared.connections if declared else datasets.Source.connections
 
 
-def _take(step_id: int, worker: str, at: datetime) -> Step | None:
-    step = Step.objects.select_related("export").get(pk=step_id)
-    export = Export.objects.select_for_update().get(pk=step.export_id)
+def _take(step: Step, worker: str, at: datetime, patient: bool) -> Step | None:
+    # Who stopped with an export's lock in hand is not to stop all who hold the gate: first what nobody has locked.
+    skip = not patient and connection.features.has_select_for_update_skip_locked
+    export = Export.objects.select_for_update(skip_locked=skip).filter(pk=step.export_id).first()
+    if export is None:
+        return None
     taken = _move_steps(
-        Step.objects.filter(pk=step_id),
+        Step.objects.filter(pk=step.pk),
         "claim",
         fence=F("fence") + 1,
         attempts=F("attempts") + 1,
@@ -334,7 +363,7 @@ def _take(step_id: int, worker: str, at: datetime) -> Step | None:
         return None
     if export.state == ExportState.QUEUED and _move_export(export, "start", started_at=at):
         _tell(export, "running", "Started")
-    return Step.objects.select_related("export", "export__owner").get(pk=step_id)
+    return Step.objects.select_related("export", "export__owner").get(pk=step.pk)
 
 
 # --- what the holder of a step may say -------------------------------------------------------------------------------
@@ -445,6 +474,12 @@ def make_ready(step: Step, file: FileResult, receipt: dict[str, Any]) -> None:
 
 
 @_retried
+def is_published(export: Export, name: str) -> bool:
+    """Whether a file of this name in the store is, or was, the export's."""
+    return Export.objects.filter(pk=export.pk, file_name=name).exists()
+
+
+@_retried
 def finish_notify(step: Step, text: str) -> None:
     """Records that the owner was told."""
     with _holding(step, "finish", finished_at=now()) as export:
@@ -508,7 +543,7 @@ def _take_back(step: Step, at: datetime) -> bool:
         still_lost = _held(step).filter(lease_until__lt=at)
         alive = Process.objects.filter(name=f"worker {step.worker}", seen_at__gt=step.lease_until).exists()
         crashes = step.crashes + (not alive)
-        poison = crashes >= settings.CRASHES or (alive and step.attempts >= settings.RETRIES)
+        poison = crashes >= settings.CRASHES or (alive and _is_last(step))
         end = (
             {"finished_at": at, "error": "its worker ended without a word, or could not go on"}
             if poison
@@ -522,22 +557,16 @@ def _take_back(step: Step, at: datetime) -> bool:
             _fail(export, step, f"This export {what} and was given up. An operator can see why.", detail)
         else:
             text = f"A worker fell silent in the step “{step.kind}”; another one takes over."
+            if alive:
+                text = f"A worker lost the desk's database in the step “{step.kind}”; it is taken up again."
             _tell(export, "taken back", text, step=step, detail=detail)
         return True
 
 
 def stop_forbidden() -> int:
     """Cancels exports under way whose owners may not export them any more. Returns how many."""
-    allowed: dict[tuple[int, str, str], bool] = {}
-    stopped = 0
-    for export in Export.objects.filter(state__in=UNFINISHED).select_related("owner").iterator():
-        # What decides: the person, the dataset and the values of its row rule then.
-        facts = (export.owner_id, export.dataset, str(export.query_json["conditions"]))
-        if facts not in allowed:
-            allowed[facts] = datasets.still_allowed(export)
-        if not allowed[facts]:
-            stopped += cancel(export, None, FORBIDDEN)
-    return stopped
+    under_way = Export.objects.filter(state__in=UNFINISHED).select_related("owner").iterator()
+    return sum(cancel(export, None, FORBIDDEN) for export in datasets.no_longer_allowed(under_way))
 
 
 def expire_due(limit: int = 100) -> list[Export]:

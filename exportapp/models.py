@@ -166,9 +166,12 @@ class Step(models.Model):
 
 
 class AppendOnly(models.QuerySet["Event"]):
-    """Events are history: nothing changes them."""
+    """Events are history: nothing changes them, and they go with their export alone."""
 
     def update(self, **kwargs: Any) -> int:
+        raise TypeError("events are append-only")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
         raise TypeError("events are append-only")
 
 
@@ -199,6 +202,9 @@ class Event(models.Model):
         if not self._state.adding:
             raise TypeError("events are append-only")
         super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("events are append-only")
 
 
 class Gate(models.Model):

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
+import socket
+import threading
+from contextlib import suppress
+from typing import Any, Self
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.backends.smtp import EmailBackend
+from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
 from exportapp.engine.errors import ExportError
-from exportapp.models import Export
+from exportapp.models import Export, ExportState
+
+MAIL_DEADLINE = 60.0  # seconds for a whole mail; EMAIL_TIMEOUT is for one read, and begins anew with each byte
 
 
 def export_ready(export: Export) -> None:
-    """Tells the owner that the file can be fetched. Raises ExportError."""
-    _send(export, "export-ready")
+    """Tells the owner that the file can be fetched, or, in a mail that comes too late, that it is gone and how to make
+    another. Raises ExportError."""
+    _send(export, "export-ready" if _can_be_fetched(export) else "export-gone")
 
 
 def export_failed(export: Export) -> None:
     """Tells the owner why there is no file. Raises ExportError."""
     _send(export, "export-failed")
+
+
+def _can_be_fetched(export: Export) -> bool:
+    # Asked anew, and by the database's clock, which is the one that ends the file.
+    return Export.objects.filter(pk=export.pk, state=ExportState.READY, expires_at__gt=Now()).exists()
 
 
 def _send(export: Export, template: str) -> None:
@@ -33,11 +49,18 @@ def _send(export: Export, template: str) -> None:
         headers={"Message-ID": f"<{export.pk}.{template}@exportapp>", "Auto-Submitted": "auto-generated"},
     )
     message.attach_alternative(render_to_string(f"emails/{template}.html", context), "text/html")
-    try:
-        message.send()
-    except (smtplib.SMTPException, OSError) as error:
-        raise ExportError("The mail server did not take the mail.",
-                          permanent=_for_good(error), detail=f"{type(error).__name__}: {error}") from error  # fmt: skip
+    deliver(message)
+
+
+def deliver(message: EmailMultiAlternatives) -> None:
+    """Hands the message to the mail server, which has MAIL_DEADLINE seconds to take it. Raises ExportError."""
+    with _Deadline(MAIL_DEADLINE) as deadline:
+        message.connection = _connection(deadline)
+        try:
+            message.send()
+        except (smtplib.SMTPException, OSError) as error:
+            raise ExportError("The mail server did not take the mail.", permanent=_for_good(error),
+                              detail=f"{deadline}{type(error).__name__}: {error}") from error  # fmt: skip
 
 
 def _for_good(error: Exception) -> bool:
@@ -45,3 +68,71 @@ def _for_good(error: Exception) -> bool:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())
     return isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+
+
+class _Deadline:
+    """Hangs up on a mail server when the time is over: a read of one that says a little now and then never ends by itself.
+
+    A timer's thread does it, for that works in every process and thread, as a signal does not.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._over = False
+        self._line: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __str__(self) -> str:
+        return f"It was not done within {self._timer.interval:g} seconds. " if self._over else ""
+
+    def watch(self, line: socket.socket) -> None:
+        """Hangs up on this connection when the time is over, or at once if it is."""
+        # A handle of our own: STARTTLS takes the connection out of its first one, in the middle of a talk.
+        self._line = socket.socket(fileno=os.dup(line.fileno()))
+        if self._over:
+            self._hang_up()
+
+    def _end(self) -> None:
+        self._over = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._line:
+            with suppress(OSError):  # the server was quicker
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()  # no thread may hold the handle that is closed now: its number is the next file's
+        if self._line:
+            self._line.close()
+
+
+def _connection(deadline: _Deadline) -> BaseEmailBackend:
+    """The configured way of mails; only that to an SMTP server can take forever."""
+    connection = get_connection()
+    return _InTime(deadline) if isinstance(connection, EmailBackend) else connection
+
+
+class _InTime(EmailBackend):
+    """Shows the connection to the deadline as soon as it stands, for a server's first word can be the one without end."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        deadline = self._deadline
+
+        class Watched(super().connection_class):  # type: ignore[misc]  # SMTP or SMTP_SSL
+            def _get_socket(self, *args: Any) -> socket.socket:
+                line: socket.socket = super()._get_socket(*args)
+                deadline.watch(line)
+                return line
+
+        return Watched

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 _ORIGIN: ContextVar[str] = ContextVar("origin", default="")
 
 
 def process_name() -> str:
-    """This process among all of them: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """This process among all that ever were: host, a mark of its own, and process id."""
+    return f"{socket.gethostname()}#{_mark(os.getpid())}:{os.getpid()}"
+
+
+@cache
+def _mark(process: int) -> str:
+    # A container that starts again has the same host name and the same process ids.
+    return secrets.token_hex(3)
 
 
 def origin() -> str:

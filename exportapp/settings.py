@@ -113,6 +113,10 @@ STEPS_PER_PERSON = int(env_number("EXPORTAPP_STEPS_PER_PERSON", 8, least=1))
 STEPS_IN_ALL = int(env_number("EXPORTAPP_STEPS_IN_ALL", 64, least=1))
 EXPORTS_PER_PERSON = int(env_number("EXPORTAPP_EXPORTS_PER_PERSON", 300, least=1))  # waiting and running
 EXPORTS_IN_ALL = int(env_number("EXPORTAPP_EXPORTS_IN_ALL", 20_000, least=1))
+ROWS_PER_PERSON = int(env_number("EXPORTAPP_ROWS_PER_PERSON", 0, least=0))  # in finished files; 0 is no limit
+ROWS_IN_ALL = int(env_number("EXPORTAPP_ROWS_IN_ALL", 0, least=0))
+MB_PER_PERSON = int(env_number("EXPORTAPP_MB_PER_PERSON", 0, least=0))
+MB_IN_ALL = int(env_number("EXPORTAPP_MB_IN_ALL", 0, least=0))
 MIN_FREE_MB = int(env_number("EXPORTAPP_MIN_FREE_MB", 500, least=0))
 
 # --- Django ----------------------------------------------------------------------------------------------------------

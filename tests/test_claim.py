@@ -196,6 +196,33 @@ def test_source_that_left_the_file_keeps_a_cap(alice: User, bob: User, desk: Pat
     assert len(taken()) == 8
 
 
+def mailing(*owners: User) -> None:
+    """Exports that are ready, with their mails waiting."""
+    for step in [held(StepKind.ASSEMBLE, owner) for owner in owners]:
+        finish(step)
+
+
+def test_mails_go_one_at_a_time_and_hold_up_nobody(alice: User, bob: User, charlie: User) -> None:
+    mailing(alice, bob)
+    charlie.groups.set(alice.groups.all())
+    chunked(charlie)
+    steps = taken()
+    assert [step.kind for step in steps].count(StepKind.NOTIFY) == 1
+    assert [step.kind for step in steps].count(StepKind.CHUNK) == 4
+    finish(next(step for step in steps if step.kind == StepKind.NOTIFY))
+    assert [step.kind for step in taken()] == [StepKind.NOTIFY]
+
+
+def test_mail_comes_first_once_and_then_in_its_turn(alice: User, bob: User) -> None:
+    mailing(alice)
+    ask(bob)
+    mail = take()
+    assert mail.kind == StepKind.NOTIFY
+    lifecycle.fail_step(mail, ExportError("The mail server did not take the mail."))
+    Step.objects.update(not_before=lifecycle.now())
+    assert [step.kind for step in taken(2)] == [StepKind.PLAN, StepKind.NOTIFY]
+
+
 def test_no_more_steps_run_than_may_in_all(alice: User, bob: User, settings: Settings) -> None:
     settings.STEPS_IN_ALL = 3
     for owner in (alice, bob):

@@ -12,10 +12,11 @@ from django.db import OperationalError
 from pytest_django import Settings
 
 from exportapp import dispatcher, lifecycle, storage
-from exportapp.dispatcher import Dispatcher, due_steps, ring_due, sweep, tidy
+from exportapp.dispatcher import Dispatcher, due_steps, ring_due, sweep
 from exportapp.doorbell import Unreachable
 from exportapp.engine.errors import ExportError
 from exportapp.models import Event, Export, ExportState, Process, Step, StepKind, StepState
+from exportapp.retention import tidy
 from tests.scenes import ask, everything, file_of, finish, held, in_state, piece, take
 from tests.services import wait_until
 
@@ -41,6 +42,10 @@ class Bell:
 
     def close(self) -> None:
         pass
+
+
+def fresh(export: Export) -> Export:
+    return Export.objects.get(pk=export.pk)
 
 
 @pytest.fixture
@@ -198,17 +203,20 @@ def test_expired_file_goes_a_sweep_after_its_time(alice: User) -> None:
     assert (export.state, file.exists(), stored(export)) == (ExportState.EXPIRED, False, [])
 
 
-def test_ended_export_is_tidied_when_no_worker_can_still_write(alice: User) -> None:
-    export = in_state(alice, ExportState.CANCELLED)
+@pytest.mark.parametrize("state", [ExportState.CANCELLED, ExportState.FAILED])
+def test_what_is_over_is_tidied_at_once_and_again_when_no_worker_can_still_write(alice: User, state: str) -> None:
+    export = in_state(alice, state)
     store(f"{export.folder}/pieces/1")
     go_round()
+    assert stored(export) == []
+    store(f"{export.folder}/pieces/2")  # by a holder that has not noticed yet
     later(59)
     go_round()
-    assert stored(export) == ["pieces/1"]
+    assert (stored(export), fresh(export).tidied) == ([], False)
+    store(f"{export.folder}/pieces/3")
     later(2)
     go_round()
-    export.refresh_from_db()
-    assert (stored(export), export.tidied) == ([], True)
+    assert (stored(export), fresh(export).tidied) == ([], True)
 
 
 def test_export_that_expires_while_it_is_tidied_is_tidied_again(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +381,37 @@ def test_broker_or_store_that_hangs_keeps_no_sweep_from_going_on(
     bell.let_go.set()
     desk.stop()
     assert not any(thread.is_alive() for thread in desk._threads)
+
+
+def test_after_an_outage_of_the_database_the_sweep_leaves_workers_a_beat_to_say_that_they_live(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    desk, done = Dispatcher(), []
+    monkeypatch.setattr(desk._ending, "wait", lambda seconds: done.append(seconds))
+    answers = iter([OperationalError(2006, "gone"), None, None])
+
+    def sweeping() -> None:
+        if error := next(answers):
+            raise error
+        done.append("swept")
+
+    monkeypatch.setattr(dispatcher, "sweep", sweeping)
+    with pytest.raises(OperationalError):
+        desk._sweep()
+    desk._sweep()
+    desk._sweep()
+    assert done == [settings.BEAT_SECONDS, "swept", "swept"]
+
+
+def test_export_that_cannot_be_understood_keeps_no_other_from_being_stopped_or_expiring(alice: User, bob: User) -> None:
+    ask(alice, name="unreadable")
+    Export.objects.update(definition={})
+    old = in_state(alice, ExportState.READY)
+    other = ask(bob)
+    bob.groups.clear()
+    later(8 * 86400)
+    sweep()
+    assert (fresh(old).state, fresh(other).state) == (ExportState.EXPIRED, ExportState.CANCELLED)
 
 
 @pytest.mark.parametrize("error", [OperationalError(2006, "gone"), RuntimeError("a mistake of ours")])

@@ -346,6 +346,14 @@ def test_step_that_no_worker_gets_on_with_is_given_up_though_none_crashed(alice:
     assert fresh(step.export).error == "This export did not get on and was given up. An operator can see why."
 
 
+def test_mail_is_tried_for_its_day_whatever_became_of_a_lease(alice: User) -> None:
+    step = held(StepKind.NOTIFY, alice)
+    seen(step, 0.5)
+    change(step, attempts=settings.RETRIES)
+    lose(step)
+    assert fresh(step).state == StepState.WAITING
+
+
 def test_step_that_is_given_up_for_its_crashes_writes_one_event(alice: User) -> None:
     step = held(StepKind.CHUNK, alice)
     before = kinds()
@@ -423,6 +431,10 @@ def test_events_are_never_changed(alice: User) -> None:
         Event.objects.filter(pk=event.pk).update(text="It was bob")
     with pytest.raises(TypeError), transaction.atomic():
         Event.objects.bulk_update([event], ["text"])
+    with pytest.raises(TypeError):
+        event.delete()
+    with pytest.raises(TypeError):
+        Event.objects.all().delete()
     assert fresh(event).text == "Asked for by alice"
 
 
@@ -512,6 +524,24 @@ def test_desk_takes_so_many_exports_and_no_more(alice: User, bob: User, settings
     ask(alice)
     with pytest.raises(lifecycle.OverLimit, match="The export desk has as many exports to do as it takes"):
         ask(bob)
+
+
+@pytest.mark.parametrize(("limit", "whose"), [("ROWS", "PERSON"), ("MB", "PERSON"), ("ROWS", "ALL"), ("MB", "ALL")])
+def test_who_has_as_much_in_finished_files_as_is_kept_is_refused_until_one_expires(
+    alice: User, bob: User, settings: Settings, limit: str, whose: str
+) -> None:
+    export = in_state(alice, ExportState.READY)
+    change(export, file_rows=100, file_bytes=100 << 20)
+    setattr(settings, f"{limit}_{'PER_PERSON' if whose == 'PERSON' else 'IN_ALL'}", 100)
+    with pytest.raises(lifecycle.OverLimit, match=f"hold 100 {limit.replace('ROWS', 'rows')}, and 100 is the most"):
+        ask(alice)
+    if whose == "PERSON":
+        ask(bob)
+    else:
+        with pytest.raises(lifecycle.OverLimit):
+            ask(bob)
+    change(export, state=ExportState.EXPIRED)
+    ask(alice)
 
 
 # --- planning ---------------------------------------------------------------------------------------------------------
@@ -887,9 +917,9 @@ def test_step_that_is_cancelled_under_the_schedulers_hands_is_not_given(
     first, second = ask(alice), ask(bob)
     look = lifecycle._take
 
-    def cancel_and_look(step_id: int, worker: str, at: datetime) -> Step | None:
+    def cancel_and_look(*args: Any) -> Step | None:
         lifecycle.cancel(first, alice, "Enough")
-        return look(step_id, worker, at)
+        return look(*args)
 
     monkeypatch.setattr(lifecycle, "_take", cancel_and_look)
     assert take().export == second

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import getaddresses
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.mail import EmailMultiAlternatives
 from pytest_django import Settings
 
 from exportapp import lifecycle, notifications
 from exportapp.engine.errors import ExportError
 from exportapp.environment import mail
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
-from exportapp.notifications import export_failed, export_ready
+from exportapp.notifications import deliver, export_failed, export_ready
 from tests.pages import Element, read
 from tests.scenes import HOSTILE, held, in_state
-from tests.services import MailServer
+from tests.services import MailServer, wait_until
+from tests.services.base import HOST
+from tests.services.mail import Tarpit
 from worker.heart import HEART
 from worker.tasks import run
 
@@ -66,6 +79,50 @@ def test_ready_mail_has_a_link_to_the_page_in_both_forms(alice: User, mailserver
         assert f"{export.expires_at:%-d %B %Y, %H:%M} UTC" in text
 
 
+def expired(alice: User) -> Export:
+    return in_state(alice, ExportState.EXPIRED, name="January")
+
+
+def over_but_not_swept(alice: User) -> Export:
+    export = ready(alice)
+    Export.objects.filter(pk=export.pk).update(expires_at=lifecycle.now() - timedelta(seconds=1))
+    export.refresh_from_db()
+    return export
+
+
+def expired_since_the_claim(alice: User) -> Export:
+    export = ready(alice)
+    Export.objects.filter(pk=export.pk).update(state=ExportState.EXPIRED)
+    return export
+
+
+@pytest.mark.parametrize("late", [expired, over_but_not_swept, expired_since_the_claim])
+def test_mail_that_is_later_than_the_file_says_that_it_is_gone_and_how_to_make_another(
+    alice: User, mailserver: MailServer, late: Callable[[User], Export]
+) -> None:
+    export = late(alice)
+    export_ready(export)
+    message = received(mailserver)
+    assert message["Subject"] == "Ready, and gone by now: January"
+    plain, html = texts(message)
+    url = f"https://exports.example.com/exports/{export.pk}/"
+    assert url in plain.split()
+    assert html.one("a").attributes["href"] == url
+    for text in (plain, html.text):
+        assert f"was ready on {export.finished_at:%-d %B %Y, %H:%M} UTC" in text
+        assert f"kept until {export.expires_at:%-d %B %Y, %H:%M} UTC and is gone by now" in text
+        assert "Run again" in text
+        assert "etch" not in text
+
+
+def test_step_that_mails_too_late_sends_that_mail(notify: Step, mailserver: MailServer) -> None:
+    Export.objects.update(expires_at=lifecycle.now() - timedelta(hours=1))
+    [export] = lifecycle.expire_due()
+    run(notify)
+    assert received(mailserver)["Subject"] == "Ready, and gone by now: Orders"
+    assert (Export.objects.get().state, export.events.latest("pk").kind) == (ExportState.EXPIRED, "mailed")
+
+
 def test_failed_mail_says_why_in_both_forms(alice: User, mailserver: MailServer) -> None:
     export = in_state(alice, ExportState.FAILED, name="January")
     export_failed(export)
@@ -100,12 +157,12 @@ def test_same_outcome_has_the_same_id_whoever_sends_it_again(alice: User, mailse
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "a\nBcc: charlie@example.com", "x" * 200, "tab\tand\x0bmore", "ü" * 200])
-@pytest.mark.parametrize("state", [ExportState.READY, ExportState.FAILED])
+@pytest.mark.parametrize("state", [ExportState.READY, ExportState.EXPIRED, ExportState.FAILED])
 def test_hostile_name_splits_no_header_and_is_text_in_the_mail(
     alice: User, mailserver: MailServer, name: str, state: str
 ) -> None:
     export = in_state(alice, state, name=name)
-    (export_ready if state == ExportState.READY else export_failed)(export)
+    (export_failed if state == ExportState.FAILED else export_ready)(export)
     message = received(mailserver)
     assert sorted(message.keys()) == [
         "Auto-Submitted", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To",
@@ -207,3 +264,110 @@ def test_error_of_the_server_is_for_operators_alone(alice: User, mailserver: Mai
         notifications.export_ready(ready(alice))
     assert (error.value.sentence, error.value.permanent) == ("The mail server did not take the mail.", False)
     assert "ConnectionRefusedError" in error.value.detail
+
+
+# --- a server that never comes to an end ------------------------------------------------------------------------------
+
+SOON = 0.5
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail has half a second in all, and each read thirty, as always."""
+    monkeypatch.setattr(notifications, "MAIL_DEADLINE", SOON)
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server on this machine speaks TLS with, so that clients believe it."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=mail", "-addext", f"subjectAltName=IP:{HOST}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def use(server: Tarpit, settings: Settings) -> None:
+    for name, value in mail(server.url).items():
+        setattr(settings, name, value)
+
+
+def send_to(server: Tarpit, alice: User, settings: Settings) -> float:
+    """Mails alice through the server. Gives how long it took, in seconds."""
+    use(server, settings)
+    export = ready(alice)
+    began = time.monotonic()
+    try:
+        export_ready(export)
+    finally:
+        took = time.monotonic() - began
+        assert took < SOON + 5
+    return took
+
+
+@pytest.mark.parametrize("stuck", ["banner", "EHLO", "DATA", "."])
+def test_server_that_goes_on_forever_is_given_up_and_the_mail_tried_again(
+    alice: User, settings: Settings, soon: None, stuck: str
+) -> None:
+    with Tarpit(stuck) as server:
+        with pytest.raises(ExportError) as error:
+            send_to(server, alice, settings)
+        assert server.hung_up.wait(5)
+    assert (error.value.sentence, error.value.permanent) == ("The mail server did not take the mail.", False)
+    assert error.value.detail.startswith("It was not done within 0.5 seconds. SMTPServerDisconnected: ")
+
+
+@pytest.mark.parametrize(("scheme", "stuck"), [("smtps", "banner"), ("smtps", "EHLO"), ("smtp+tls", "MAIL")])
+def test_server_that_goes_on_forever_is_given_up_behind_tls(
+    alice: User, settings: Settings, soon: None, certified: ssl.SSLContext, scheme: str, stuck: str
+) -> None:
+    with Tarpit(stuck, scheme, certified) as server:
+        with pytest.raises(ExportError, match="did not take the mail") as error:
+            send_to(server, alice, settings)
+        assert server.hung_up.wait(5)
+    assert error.value.detail.startswith("It was not done within 0.5 seconds. SMTPServerDisconnected: ")
+
+
+def test_server_that_goes_on_forever_is_given_up_in_a_thread(settings: Settings, soon: None) -> None:
+    message = EmailMultiAlternatives("Ready", "It is.", to=["alice@example.com"])
+    with Tarpit("EHLO") as server, ThreadPoolExecutor(1) as threads:
+        use(server, settings)
+        with pytest.raises(ExportError, match="did not take the mail"):
+            threads.submit(deliver, message).result(SOON + 5)
+
+
+def test_mail_that_was_taken_is_sent_however_long_the_farewell(alice: User, settings: Settings, soon: None) -> None:
+    with Tarpit("QUIT") as server:
+        assert send_to(server, alice, settings) >= SOON
+        assert server.hung_up.wait(5)
+    assert server.taken == 1
+
+
+def test_connection_that_is_made_after_the_deadline_is_hung_up(
+    alice: User, settings: Settings, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.create_connection
+
+    def slowly(*args: Any) -> socket.socket:
+        time.sleep(2 * SOON)
+        return connect(*args)
+
+    with Tarpit("banner") as server:
+        monkeypatch.setattr(socket, "create_connection", slowly)
+        with pytest.raises(ExportError, match="did not take the mail"):
+            send_to(server, alice, settings)
+        monkeypatch.undo()
+        assert server.hung_up.wait(5)
+
+
+def test_mail_in_time_leaves_no_thread_and_no_open_file(alice: User, mailserver: MailServer) -> None:
+    export = ready(alice)
+    export_ready(export)
+    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    export_ready(export)
+    wait_until(lambda: (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before, 5, "the end of it")

@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 )
 from pytest_django import Settings
 
-from exportapp import datasets, dispatcher, lifecycle, processes, storage
+from exportapp import datasets, dispatcher, lifecycle, processes, retention, storage
 from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.sinks.memory import MemoryStore
 from exportapp.engine.specs import FileResult, KeyRange, PieceResult, Plan, Recipe
@@ -558,6 +558,7 @@ class Desk(RuleBasedStateMachine):
         exports = Counter(row["export_id"] for row in running)
         people = Counter(now.exports[row["export_id"]]["owner_id"] for row in running)
         sources = Counter(now.exports[row["export_id"]]["source"] for row in running if row["kind"] in READING)
+        mailing = any(row["kind"] == StepKind.NOTIFY for row in running)
         found = []
         for row in now.steps.values():
             export = now.exports[row["export_id"]]
@@ -568,6 +569,7 @@ class Desk(RuleBasedStateMachine):
                 and room >= (1 if quick else 2)
                 and exports[row["export_id"]] < self.caps["STEPS_PER_EXPORT"]
                 and people[export["owner_id"]] < self.caps["STEPS_PER_PERSON"]
+                and not (row["kind"] == StepKind.NOTIFY and mailing)
                 and (row["kind"] not in READING or sources[export["source"]] < CONNECTIONS[export["source"]])
             ):
                 found.append({**row, "load": people[export["owner_id"]]})
@@ -880,7 +882,7 @@ class Desk(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        dispatcher.tidy()
+        retention.tidy()
         over = Clock.at - timedelta(seconds=settings.LEASE_SECONDS)
         for told in self.told.values():
             told.tidied |= told.ended is not None and told.ended < over
@@ -983,7 +985,7 @@ def cast(db: None, settings: Settings, tmp_path: Any, monkeypatch: pytest.Monkey
     settings.STORAGE_URL = f"memory:{tmp_path}"
     for name, value in {**LIMITS, **LOOSE}.items():
         setattr(settings, name, value)
-    for module in (lifecycle, dispatcher, processes):
+    for module in (lifecycle, dispatcher, processes, retention):
         monkeypatch.setattr(module, "now", lambda: Clock.at)
     sales = Group.objects.create(name="sales")
     for name in PEOPLE:

@@ -27,6 +27,11 @@ class Consumer(CeleryConsumer):
                 sock.settimeout(GOODBYE_SECONDS)
         super().stop()
 
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        # Celery's own logs the error with the whole body, however long that is.
+        log.error("threw away a message that cannot be decoded, of %d bytes", len(message.body))
+        message.ack()
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         understand = super().create_task_handler(*args, **kwargs)
 

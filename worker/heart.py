@@ -120,6 +120,7 @@ class Heart:
         self._lock = threading.Lock()
         self._pulses: set[Pulse] = set()
         self._process = 0
+        self._signed = 0.0
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -127,6 +128,7 @@ class Heart:
             if self._process != os.getpid():
                 self._process = os.getpid()
                 self._pulses = set()
+                self._signed = 0.0
                 self._stopped = threading.Event()
                 self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
                 self._thread.start()
@@ -151,18 +153,23 @@ class Heart:
                 self._pulses.discard(pulse)
 
     def _run(self) -> None:
-        signed = 0.0
         while not self._stopped.wait(PROGRESS_SECONDS):
-            with self._lock:
-                pulses = list(self._pulses)
-            at = time.monotonic()
-            for pulse in pulses:
-                _beat(pulse, at)
-            if at - signed >= settings.BEAT_SECONDS and self._sign(len(pulses)):
-                signed = at
-            close_old_connections()
+            try:
+                self._round()
+            except Exception:  # without this thread every step of this process would stop itself
+                log.exception("the heart goes on after an error")
         sign_off("worker")
         connections.close_all()
+
+    def _round(self) -> None:
+        close_old_connections()
+        with self._lock:
+            pulses = list(self._pulses)
+        at = time.monotonic()
+        for pulse in pulses:
+            _beat(pulse, at)
+        if at - self._signed >= settings.BEAT_SECONDS and self._sign(len(pulses)):
+            self._signed = at
 
     def _sign(self, running: int) -> bool:
         """Whether the sign of life reached the database: after an outage it is to be there before the next sweep."""

@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import Any
 
+from celery.concurrency import get_implementation
 from celery.concurrency.thread import TaskPool
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 from django.conf import settings
@@ -80,7 +81,7 @@ def _give_up(step: Step, error: Exception) -> None:
 
 @worker_init.connect
 def _settings_are_right(sender: Any, **_: Any) -> None:
-    if settings.BROKER_URL.startswith("memory:") and not issubclass(sender.pool_cls, TaskPool):
+    if settings.BROKER_URL.startswith("memory:") and not issubclass(get_implementation(sender.pool_cls), TaskPool):
         raise SystemExit("EXPORTAPP_BROKER_URL names no broker: run `manage.py work`, which is all in one process.")
     try:
         check_settings()

@@ -1,12 +1,15 @@
-"""Sends a finished file: from the local store with ranges, so that a broken download resumes, or by a signed link."""
+"""Sends a finished file: from the local store with ranges, so that a broken download resumes, or by a signed link;
+and notes who got it."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 from typing import BinaryIO
 
+from django.contrib.auth.models import User
 from django.http import (
     Http404,
     HttpRequest,
@@ -17,36 +20,56 @@ from django.http import (
 )
 from django.utils.http import content_disposition_header
 
-from exportapp import storage
-from exportapp.models import Export
+from exportapp import lifecycle, storage
+from exportapp.models import Event, Export
+from exportapp.origins import origin
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1 << 18
 
 
+class FileDamaged(Exception):
+    """What the store has under the export's name is not the file that was made, or nothing is there."""
+
+
 def send(request: HttpRequest, export: Export) -> HttpResponseBase:
-    """The response for a ready export's file. Raises Http404 when the file is gone."""
+    """The response for a ready export's file. Raises FileDamaged when the store has not what was made."""
+    if (size := storage.store().size(export.file_name)) != export.file_bytes:
+        log.error("export %s: %s has %s bytes of %s", export.pk, export.file_name, size, export.file_bytes)
+        raise FileDamaged
     if link := storage.link(export):
         response: HttpResponseBase = HttpResponseRedirect(link)
-    elif path := storage.local_path(export):
-        response = _local(request, export, path)
     else:
-        raise Http404
+        response = _local(request, export)
     response["Cache-Control"] = "no-store, private"
     return response
 
 
-def starts_at_the_beginning(request: HttpRequest) -> bool:
-    """Whether this request fetches the file anew, rather than a later part of it or its size alone."""
-    later = re.fullmatch(r"bytes=([1-9]\d*-\d*|-\d+)", request.headers.get("Range", ""))
-    return request.method == "GET" and not later
+def note(request: HttpRequest, response: HttpResponseBase, export: Export, person: User) -> None:
+    """Keeps in the history that the person got the file, or any part of it, or a link, which opens the whole."""
+    link = isinstance(response, HttpResponseRedirect)
+    content = request.method == "GET" and isinstance(response, StreamingHttpResponse)
+    if link or (content and not _noted_lately(export, person)):
+        lifecycle.note_download(export, person)
 
 
-def _local(request: HttpRequest, export: Export, path: Path) -> HttpResponseBase:
+def _noted_lately(export: Export, person: User) -> bool:
+    """Whether the last hour has it already: a download that resumes, or takes many parts at once, is one."""
+    since = lifecycle.now() - timedelta(hours=1)
+    lately = Event.objects.filter(export=export, kind="downloaded", actor=person, origin=origin(), at__gt=since)
+    return lately.exists()
+
+
+def _local(request: HttpRequest, export: Export) -> HttpResponseBase:
+    path = storage.local_path(export)
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise Http404 from None
-    size = path.stat().st_size
+        file = path.open("rb") if path else None
+    except FileNotFoundError:  # it has expired since we looked
+        file = None
+    if file is None:
+        raise Http404
+    size = export.file_bytes or 0
     etag = f'"{export.receipt["sha256"]}"' if export.receipt else ""
     wanted = _range(request, size, etag)
     if wanted is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -17,7 +19,7 @@ from exportapp.datasets import Dataset
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.encoders.delimited import DELIMITERS, NULLS
-from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter
+from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter, to_json
 
 _ANCHORS = {"start": "id_start", "end": "id_end", "zone": "id_zone", "columns": "columns", "format": "formats",
             "compression": "formats", "options": "options"}  # fmt: skip
@@ -120,6 +122,17 @@ class ExportForm(forms.Form):
             self.add_error(field if field in self.fields else None, sentence)
             self.problems[field] = sentence
         return cleaned
+
+    @property
+    def request_key(self) -> str:
+        """The same for the same form sent twice, and another when something was changed before it was sent again."""
+        asked = [
+            self.cleaned_data["token"],
+            self.cleaned_data["name"],
+            self.cleaned_data["notify"],
+            to_json(self.recipe),
+        ]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
     @staticmethod
     def _options(cleaned: dict[str, Any]) -> FileOptions:

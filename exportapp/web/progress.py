@@ -13,9 +13,11 @@ from exportapp.lifecycle import now
 from exportapp.models import Event, Export, ExportState, Process, Step, StepKind, StepState
 
 SILENT_SECONDS = 30.0
+SILENT_BEATS = 2.5
 FINE = ("reachable", "not tried yet")  # what a dispatcher says of a broker that is none to worry about
 
 SENTENCES = {
+    "dispatcher": "The export desk's dispatcher does not run at the moment; this export {} when an operator has started it.",
     "queue": "The export desk's queue does not answer at the moment; this export {} by itself when it does.",
     "worker": "No worker of the export desk answers at the moment; this export {} by itself when one does.",
 }
@@ -38,12 +40,14 @@ def with_progress(exports: QuerySet[Export]) -> QuerySet[Export]:
         Step.objects.filter(export=OuterRef("pk"), kind=StepKind.CHUNK).values("export").annotate(sum=Sum("rows_done"))
     )
     retries = Event.objects.filter(export=OuterRef("pk"), kind="retry").order_by("-pk").values("text")[:1]
+    running = Step.objects.filter(export=OuterRef("pk"), state=StepState.RUNNING)
     put_back = Step.objects.filter(export=OuterRef("pk"), state=StepState.WAITING, attempts__gt=0)
     return exports.annotate(
         rows_read=Coalesce(Subquery(rows.values("sum")), 0),
         put_back=Exists(put_back),
         last_retry=Subquery(retries),
-        held=Exists(Step.objects.filter(export=OuterRef("pk"), state=StepState.RUNNING)),
+        held=Exists(running),
+        earliest_lease=Subquery(running.order_by("lease_until").values("lease_until")[:1]),
         # The same for all of them, so it is asked once and not by each row.
         silent=Value(silent_part(), output_field=CharField()),
     )
@@ -56,7 +60,9 @@ def silent_part() -> str:
     since = at - timedelta(seconds=max(SILENT_SECONDS, 3 * settings.BEAT_SECONDS))
     alive = list(Process.objects.filter(seen_at__gt=since).order_by("-seen_at").values_list("kind", "facts"))
     brokers = [facts.get("broker", "") for kind, facts in alive if kind == "dispatcher"]
-    if not brokers or brokers[0] not in FINE:
+    if not brokers:
+        return "dispatcher"
+    if brokers[0] not in FINE:
         return "queue"
     if any(kind == "worker" for kind, _ in alive):
         return ""
@@ -75,14 +81,20 @@ def progress(export: Export, at: datetime) -> Progress:
         percent = 99
     seconds = (at - export.started_at).total_seconds() if export.started_at else 0
     speed = int(rows / seconds) if seconds > 0.5 and export.state == ExportState.RUNNING else 0
-    return Progress(export, rows, percent, speed, _waits_for(export))
+    return Progress(export, rows, percent, speed, _waits_for(export, at))
 
 
-def _waits_for(export: Export) -> str:
+def _waits_for(export: Export, at: datetime) -> str:
     """A sentence, where there is more to say than that it waits its turn."""
     if not export.unfinished:
         return ""
     silent = getattr(export, "silent", "")
     if silent and not getattr(export, "held", False):
         return SENTENCES[silent].format("starts" if export.state == ExportState.QUEUED else "goes on")
+    if lease := getattr(export, "earliest_lease", None):
+        since = settings.LEASE_SECONDS - (lease - at).total_seconds()
+        if since > SILENT_BEATS * settings.BEAT_SECONDS:
+            return (
+                f"One of its workers has been silent for {since:.0f} s; another one takes over within a minute or so."
+            )
     return (getattr(export, "last_retry", "") or "") if getattr(export, "put_back", False) else ""

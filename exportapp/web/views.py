@@ -70,7 +70,7 @@ def new_export(request: HttpRequest, name: str) -> HttpResponse:
                 person,
                 dataset,
                 form.recipe,
-                request_key=form.cleaned_data["token"],
+                request_key=form.request_key,
                 name=form.cleaned_data["name"].strip() or form.default_name(),
                 notify=form.cleaned_data["notify"],
             )
@@ -107,11 +107,12 @@ def _recipe_to_edit(request: HttpRequest, dataset: datasets.Dataset) -> Recipe |
 @never_cache
 def my_exports(request: HttpRequest) -> HttpResponse:
     mine = Export.objects.filter(owner=signed_in(request))
-    page = Paginator(with_progress(mine), EXPORTS_A_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(with_progress(mine.select_related("owner")), EXPORTS_A_PAGE).get_page(request.GET.get("page"))
     at = lifecycle.now()
     context = {
         "page": page,
         "rows": [progress(export, at) for export in page],
+        "closed": {export.pk for export in datasets.no_longer_allowed(export for export in page if export.file_name)},
         "moving": any(export.unfinished for export in page),
         "under_way": mine.filter(state__in=[ExportState.QUEUED, ExportState.RUNNING]).count(),
         "ready": mine.filter(state=ExportState.READY).count(),
@@ -135,6 +136,7 @@ def one_export(request: HttpRequest, export_id: UUID) -> HttpResponse:
         "read_until": parse_datetime(receipt.get("read_until", "")),
         "progress": progress(export, lifecycle.now()),
         "own": export.owner_id == person.pk,
+        "closed": {one.pk for one in datasets.no_longer_allowed([export]) if one.owner_id == person.pk},
         "may_stop": may_stop(person, export),
         "words": recipe_words(export.recipe, dataset),
         "events": export.events.select_related("actor")[:200],
@@ -151,9 +153,11 @@ def download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = file_for(person, export_id)
     if export.state != ExportState.READY:
         raise Http404
-    response = downloads.send(request, export)
-    if downloads.starts_at_the_beginning(request):
-        lifecycle.note_download(export, person)
+    try:
+        response = downloads.send(request, export)
+    except downloads.FileDamaged:
+        return render(request, "410.html", {"export": export}, status=410)
+    downloads.note(request, response, export, person)
     return response
 
 

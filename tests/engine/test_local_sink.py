@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,56 @@ def test_a_folder_that_is_gone_when_a_piece_is_done_is_told(local_store: LocalSt
         sink.finish()
     sink.abort()
     assert local_store.size("a/file") is None
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """What a power cut leaves at the least: what was synced, and the names that a folder had when it was synced."""
+    kept: set[Path] = set()
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            kept.update(folder / name for name in os.listdir(descriptor))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return kept
+
+
+def test_a_power_cut_takes_no_folder_above_a_finished_file(tmp_path: Path, on_disk: set[Path]) -> None:
+    store = LocalStore(f"file://{tmp_path}/var/files")
+    put(store, "a/pieces/1", b"x")
+    put(store, "a/2/file.csv", b"x")
+    put(store, "b/1/file.csv", b"x")
+    made = {*(tmp_path / "var").rglob("*"), tmp_path / "var"}
+    assert len(made) == 10
+    assert made - on_disk == set()
+
+
+def test_a_folder_that_goes_while_one_is_made_below_it_is_made_again(
+    local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(local_store, "a/1", b"x")
+    mkdir, gone = Path.mkdir, []
+
+    def first_it_goes(path: Path, *arguments: object, **options: object) -> None:
+        if path.name == "pieces" and not gone:
+            gone.append(path)
+            local_store.delete("a")
+        mkdir(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", first_it_goes)
+    put(local_store, "a/pieces/1", b"y")
+    assert gone
+    assert local_store.size("a/pieces/1") == 1
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(local_store: LocalStore) -> None:
+    put(local_store, "a", b"x")
+    with pytest.raises(ExportError, match="does not answer"):
+        local_store.create("a/file")
 
 
 def test_a_folder_gives_no_links(local_store: LocalStore) -> None:

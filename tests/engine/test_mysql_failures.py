@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import MySQLdb
 import pytest
 
 from exportapp.engine.errors import ExportError
@@ -119,6 +120,7 @@ def told(work: Callable[[], object]) -> tuple[str, bool]:
 
 REFUSED = ("The database refused to let the export desk read this. An operator has to grant it.", True)
 CHANGED = ("The table no longer has what this dataset names. An operator has to update the dataset.", True)
+WRONG = ("The database cannot compute these rows. An operator has to correct the dataset or what it reads.", True)
 BROKEN = ("The database did not answer or broke off the connection.", False)
 FULL = ("The database has no free connection for the export right now.", False)
 
@@ -154,6 +156,127 @@ def test_what_is_gone_is_for_an_operator(
     wanted = query(relation, "a", is_query=is_query)
     assert told(lambda: rows_of(reader, wanted)) == CHANGED
     assert told(lambda: reader.typed(wanted)) == CHANGED
+
+
+# Views that can be made, described and begun to be read: only some of their rows cannot be computed.
+COMPUTED = {
+    1690: "SELECT seq AS id, CAST(5000 AS UNSIGNED) - seq AS a FROM seq_1_to_10000",
+    1242: "SELECT n.seq AS id, (SELECT m.seq FROM seq_1_to_2 AS m WHERE n.seq > 5000) AS a FROM seq_1_to_10000 AS n",
+    1644: "SELECT seq AS id, refuse_above(seq, 5000) AS a FROM seq_1_to_10000",
+}
+
+
+@pytest.mark.parametrize("code", COMPUTED)
+def test_rows_that_the_server_cannot_compute_are_not_tried_again(
+    database: Database, reader: MySQLReader, code: int
+) -> None:
+    database.sql("DELIMITER //\nCREATE FUNCTION refuse_above(n INT, most INT) RETURNS INT BEGIN "
+                 "IF n > most THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'too much'; END IF; RETURN n; END //")  # fmt: skip
+    database.sql(f"CREATE VIEW computed AS {COMPUTED[code]}")
+    batches = reader.stream(query("computed", "id a"), KeyRange(), "")
+    assert next(batches)[0][0] == b"1"
+    with pytest.raises(ExportError) as caught:
+        list(batches)
+    assert (caught.value.sentence, caught.value.permanent) == WRONG
+    assert caught.value.detail == f"MySQL {code}: {caught.value.__cause__.args[1]}"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'a' COLLATE utf8mb4_bin = 'b' COLLATE utf8mb4_general_ci AS a",
+        "SELECT no_such_function(1) AS a",
+        "SELECT UPPER(1, 2) AS a",
+        "SELECT (SELECT 1, 2) AS a",
+    ],
+)
+def test_a_query_that_the_server_does_not_take_is_not_tried_again(reader: MySQLReader, statement: str) -> None:
+    wanted = query(statement, "a", is_query=True)
+    assert told(lambda: rows_of(reader, wanted)) == WRONG
+    assert told(lambda: reader.plan(wanted, 1000, "")) == WRONG
+
+
+def test_a_function_that_a_user_may_not_call_is_for_an_operator(database: Database) -> None:
+    database.sql("CREATE FUNCTION one() RETURNS INT RETURN 1")
+    reader = MySQLReader(url_of_user(database, "no_caller"))
+    assert told(lambda: rows_of(reader, query("SELECT one() AS a", "a", is_query=True))) == REFUSED
+    reader.close()
+
+
+def test_a_lock_that_is_not_given_back_in_time_is_waited_for_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "SESSION", (*mysql.SESSION, "SET lock_wait_timeout=1"))
+    database.sql("CREATE TABLE t (a INT)")
+    holder = mysql.connect(database.url)
+    holder.query("LOCK TABLES t WRITE")
+    reader = MySQLReader(database.url)
+    assert told(lambda: rows_of(reader, query("t", "a"))) == BROKEN
+    holder.close()
+    wait_until(lambda: rows_of(reader, query("t", "a")) == [], 10, "the lock to go")
+    reader.close()
+
+
+# By the numbers, what no server here can be brought to say.
+PASSES = [
+    0,
+    3,
+    28,
+    1020,
+    1021,
+    1047,
+    1053,
+    1205,
+    1213,
+    1317,
+    1412,
+    1637,
+    1927,
+    2006,
+    2013,
+    2026,
+    3032,
+    3168,
+    3169,
+    4031,
+    9001,
+]
+LASTS = [
+    1038,
+    1153,
+    1194,
+    1267,
+    1292,
+    1305,
+    1365,
+    1366,
+    1411,
+    1424,
+    1436,
+    1449,
+    1525,
+    1690,
+    1792,
+    3140,
+    3141,
+    3819,
+    4078,
+]
+
+
+@pytest.mark.parametrize(("codes", "told_of_it"), [(PASSES, BROKEN), (LASTS, WRONG)])
+def test_only_what_passes_by_itself_is_tried_again(codes: list[int], told_of_it: tuple[str, bool]) -> None:
+    for kind in (MySQLdb.OperationalError, MySQLdb.ProgrammingError, MySQLdb.DataError, MySQLdb.InterfaceError):
+        for code in codes:
+            error = mysql.explain(kind(code, "what the server says"))
+            assert (code, error.sentence, error.permanent) == (code, *told_of_it)
+            assert error.detail == f"MySQL {code}: what the server says"
+
+
+def test_a_driver_that_gives_no_number_is_tried_again() -> None:
+    for error in (MySQLdb.InterfaceError(0, ""), MySQLdb.OperationalError(), MySQLdb.InterfaceError("closed")):
+        told_of_it = mysql.explain(error)
+        assert (told_of_it.sentence, told_of_it.permanent) == BROKEN
 
 
 def test_a_full_server_is_tried_again(database: Database) -> None:

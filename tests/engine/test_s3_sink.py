@@ -6,7 +6,7 @@ import http.server
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -172,6 +172,155 @@ def test_a_file_that_breaks_off_is_no_shorter_file(credentials: None) -> None:
         store = S3Store(f"s3://{BUCKET}?endpoint=http://127.0.0.1:{server.server_port}")
         with pytest.raises(ExportError, match="does not answer"):
             content(store, "a")
+
+
+# --- errors that neither server gives ---------------------------------------------------------------------------------
+
+REFUSED = ("The file store refused the export desk. An operator has to mend its settings.", True)
+EXPIRED = ("The export desk's access to the file store has expired.", False)
+AWAY = ("The file store does not answer.", False)
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers everything with one S3 error; like S3 itself without a body where only the head is asked for."""
+
+    code, status = "", 400
+    protocol_version = "HTTP/1.1"  # which answers the client's question whether it may send its data
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = f"<Error><Code>{self.code}</Code><Message>Because of {self.code}.</Message></Error>".encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        if self.status == 301:
+            self.send_header("x-amz-bucket-region", "eu-central-1")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_HEAD = _refuse
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing(credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], S3Store]]:
+    """A store that answers everything with an error of this code and status, and is asked once."""
+    monkeypatch.setattr(s3, "Config", lambda **more: Config(**(more | {"retries": {"max_attempts": 0}})))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def refuse(code: str, status: int) -> S3Store:
+            monkeypatch.setattr(Refusing, "code", code)
+            monkeypatch.setattr(Refusing, "status", status)
+            return S3Store(f"s3://{BUCKET}?endpoint=http://127.0.0.1:{server.server_port}")
+
+        yield refuse
+        server.shutdown()
+
+
+def told(work: Callable[[], object]) -> tuple[str, bool]:
+    """The sentence for a person and whether there is no use in trying again."""
+    with pytest.raises(ExportError) as caught:
+        work()
+    assert caught.value.detail.startswith("S3")
+    return caught.value.sentence, caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "sentence"),
+    [
+        ("AccessDenied", 403, REFUSED),
+        ("AllAccessDisabled", 403, REFUSED),
+        ("AuthorizationHeaderMalformed", 400, REFUSED),
+        ("InvalidAccessKeyId", 403, REFUSED),
+        ("InvalidBucketName", 400, REFUSED),
+        ("InvalidToken", 400, REFUSED),
+        ("NoSuchBucket", 404, REFUSED),
+        ("PermanentRedirect", 301, REFUSED),
+        ("SignatureDoesNotMatch", 403, REFUSED),
+        ("KMS.DisabledException", 400, REFUSED),
+        ("KMS.InvalidKeyUsageException", 400, REFUSED),
+        ("KMS.KMSInvalidStateException", 400, REFUSED),
+        ("KMS.NotFoundException", 400, REFUSED),
+        ("ExpiredToken", 400, EXPIRED),
+        ("TokenRefreshRequired", 400, EXPIRED),
+        ("InternalError", 500, AWAY),
+        ("KMS.DependencyTimeoutException", 400, AWAY),
+        ("KMS.KMSInternalException", 400, AWAY),
+        ("KMS.KeyUnavailableException", 400, AWAY),
+        ("KMS.ThrottlingException", 400, AWAY),
+        ("RequestTimeTooSkewed", 403, AWAY),
+        ("SlowDown", 503, AWAY),
+    ],
+)
+def test_only_what_passes_by_itself_is_tried_again(
+    refusing: Callable[[str, int], S3Store], code: str, status: int, sentence: tuple[str, bool]
+) -> None:
+    store = refusing(code, status)
+    for use in USES.values():
+        assert told(lambda: use(store)) == sentence  # noqa: B023
+
+
+def test_an_operator_reads_what_the_store_said(refusing: Callable[[str, int], S3Store]) -> None:
+    with pytest.raises(ExportError) as caught:
+        put(refusing("AccessDenied", 403), "a", b"x")
+    assert caught.value.detail == "S3 PutObject: AccessDenied: Because of AccessDenied."
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(403, REFUSED), (400, AWAY), (500, AWAY)])
+def test_an_answer_without_a_body_is_told_by_its_status(
+    refusing: Callable[[str, int], S3Store], status: int, sentence: tuple[str, bool]
+) -> None:
+    assert told(lambda: refusing("", status).size("a")) == sentence
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Gives boto3 no credentials but those of these variables. Returns the address of a store that nobody answers for."""
+
+    def only(**variables: str) -> str:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"):
+            monkeypatch.setenv(name, "/dev/null")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        return f"s3://{BUCKET}?endpoint=http://127.0.0.1:{free_port()}"
+
+    return only
+
+
+UNKNOWN = ("The export desk has no credentials for the file store. An operator has to mend its settings.", True)
+
+
+@pytest.mark.parametrize("use", [*USES, "size", "link"])
+def test_missing_credentials_are_for_an_operator(bare: Callable[..., str], use: str) -> None:
+    uses = USES | {"size": lambda store: store.size("a"), "link": lambda store: link_to(store, "a")}
+    store = S3Store(bare())
+    assert told(lambda: uses[use](store)) == UNKNOWN
+
+
+def test_half_of_the_credentials_are_for_an_operator(bare: Callable[..., str]) -> None:
+    assert told(lambda: S3Store(bare(AWS_ACCESS_KEY_ID="secret"))) == UNKNOWN
+
+
+def test_a_profile_that_does_not_exist_is_for_an_operator(bare: Callable[..., str]) -> None:
+    assert told(lambda: S3Store(bare(AWS_PROFILE="nobody"))) == UNKNOWN
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_name_that_no_bucket_can_have_is_for_an_operator(credentials: None, use: str) -> None:
+    store = S3Store(f"s3://our%20files?endpoint=http://127.0.0.1:{free_port()}")
+    assert told(lambda: USES[use](store)) == REFUSED
+
+
+def test_credentials_that_cannot_be_renewed_just_now_are_tried_again(bare: Callable[..., str]) -> None:
+    address = bare(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{free_port()}/")
+    assert told(lambda: S3Store(address)) == AWAY
 
 
 # --- signed links -----------------------------------------------------------------------------------------------------

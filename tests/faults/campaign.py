@@ -31,7 +31,7 @@ from tests.faults.campaign_desk import (
 )
 from tests.faults.campaign_faults import Chaos, Supervisor
 from tests.faults.campaign_people import Person
-from tests.faults.campaign_watch import Watch
+from tests.faults.campaign_watch import Watch, held, served
 from tests.faults.proxy import Proxy
 from tests.journeys.desk import Desk
 from tests.oracles.deliveries import Found, Verdict, judge
@@ -72,10 +72,10 @@ class Outcome:
     def line(self) -> str:
         verdict, faults = self.verdict, self.faults
         return (
-            f"exports={verdict.exports} kills={faults['kills']} freezes={faults['freezes']} restarts={faults['restarts']} "
-            f"cuts={faults['cuts']} cancelled={verdict.cancelled} failed={len(verdict.failed)} lost={len(verdict.lost)} "
-            f"doubled={len(verdict.doubled)} bad={len(verdict.bad)} orphans={len(verdict.orphans)} "
-            f"mails_doubled={verdict.mails_doubled} slowest_recovery={self.recovery:.1f}s "
+            f"exports={verdict.exports} ready={verdict.ready} kills={faults['kills']} freezes={faults['freezes']} "
+            f"restarts={faults['restarts']} cuts={faults['cuts']} cancelled={verdict.cancelled} "
+            f"failed={len(verdict.failed)} lost={len(verdict.lost)} doubled={len(verdict.doubled)} bad={len(verdict.bad)} "
+            f"orphans={len(verdict.orphans)} mails_doubled={verdict.mails_doubled} slowest_recovery={self.recovery:.1f}s "
             f"slowest_cancel={self.cancelling:.1f}s seed={self.plan.seed}"
         )
 
@@ -103,15 +103,19 @@ class Campaign:
         self.desk = stack.enter_context(Desk(self.app, broker, DATASETS, env))
         self.desk.manage("migrate", "-v0")
         self.desk.manage("shell", "-v0", "-c", making_people())
+        self._ways = stack.enter_context(ExitStack())
         proxies = {
-            "app database": stack.enter_context(Proxy(self.app.port)),
-            "source": stack.enter_context(Proxy(self.source.port, PACE)),
-            "broker": stack.enter_context(Proxy(broker.port)),
+            "app database": self._ways.enter_context(Proxy(self.app.port)),
+            "source": self._ways.enter_context(Proxy(self.source.port, PACE)),
+            "broker": self._ways.enter_context(Proxy(broker.port)),
             **self.store.proxies,
         }
+        self._way_to_source = proxies["source"].port
+        self._at_rest: set[int] = set()  # what the desk held open to the source when all was done
         self.supervisor = Supervisor(self.desk, self._starters(proxies))
         self.people = [Person(name, self.desk.address, plan.seed, pause=plan.pause, rows=plan.rows) for name in PEOPLE]
-        self.watch = Watch(self.app, self.desk.app, self._source_url)
+        looking = stack.enter_context(ThreadPoolExecutor(1))
+        self.watch = Watch(self.app, self.desk.app, self._source_url, lambda: self.store.names(self.desk.var), looking)
         servers = {"app database": self.app, "source": self.source, "broker": broker}
         self.chaos = Chaos(
             plan.seed,
@@ -181,17 +185,20 @@ class Campaign:
     def _judged(self, folder: Path, began: float) -> Outcome:
         found = self._meanwhile(lambda: self._settled(folder))
         stray = self.supervisor.unowned()
-        queries = self._queries()
+        left = [f"at the source: {query}" for query in self._queries()] + self._kept()
         recovery, cancelling = self.watch.recovery(), self.watch.cancelling()
         self._keep_logs()
         self.desk.processes.stop_all()
         stray += self.desk.processes.survivors()
+        self._ways.close()  # what the proxies hold up for ever would hide what the servers do
+        _patiently(20, self._unowned_threads, "has connections")
+        left += self._unowned_threads()
         print("the desk has ended; the oracle reads", flush=True)
         with mysql(self._source_url) as cursor:
             truths: dict[str, Truth] = {name: mysql_truth(cursor, name, order="id") for name in ("notes", "pairs")}
         log = [asked for person in self.people for asked in person.log]
         verdict = judge(log, found, list(map(mail_of, self.mail.messages)), self.store.names(self.desk.var), truths)
-        verdict.orphans += [f"process {pid}" for pid in stray] + [f"at the source: {query}" for query in queries]
+        verdict.orphans += [f"process {pid}" for pid in stray] + left
         return Outcome(
             self.plan, verdict, self.chaos.counts, recovery, cancelling, self.watch.idle, self.supervisor.overdue,
             time.monotonic() - began,
@@ -206,11 +213,23 @@ class Campaign:
         _patiently(120, lambda: list(told - {mail_of(message).id for message in self.mail.messages}), "mails")
         _patiently(60, lambda: list(Counter(map(_folder, self.store.names(self.desk.var))) - ready), "tidies")
         _patiently(60, self._queries, "ends queries")
+        self._at_rest = held(self._way_to_source)
+        _patiently(60, self._kept, "has connections to the source")
         return found
 
     def _queries(self) -> list[str]:
         running = "SELECT info FROM information_schema.processlist WHERE info LIKE '/* exportapp %'"
         return self.source.sql(running).splitlines()
+
+    def _kept(self) -> list[str]:
+        """Connections to the source that the desk has kept since all was done: it needs none between two steps."""
+        kept = self._at_rest & held(self._way_to_source)
+        return [f"a connection to the source, from port {port}" for port in sorted(kept)]
+
+    def _unowned_threads(self) -> list[str]:
+        """What the desk's user still has at the servers when the desk has ended."""
+        servers = {"source": self.source, "app database": self.app}
+        return [f"a connection at the {name}: {one}" for name, server in servers.items() for one in served(server)]
 
     def _keep_logs(self) -> None:
         if self.plan.logs:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 from tests.faults.campaign_people import id_in
 from tests.faults.proxy import Proxy
@@ -77,9 +79,10 @@ class Store:
     def __init__(self, kind: str, stack: ExitStack) -> None:
         self.env: dict[str, str] = {}
         self.proxies: dict[str, Proxy] = {}
-        self._server: S3Server | None = None
+        self._client: Any = None  # one for all threads: only to make one is nothing for two at once
         if kind != "local":
-            self._server = server = stack.enter_context(Moto() if kind == "moto" else SeaweedFS())
+            server: S3Server = stack.enter_context(Moto() if kind == "moto" else SeaweedFS())
+            self._client = server.client()
             self.proxies["store"] = proxy = stack.enter_context(Proxy(server.port))
             self.env = {
                 "EXPORTAPP_STORAGE_URL": f"s3://{server.create_bucket('campaign')}",
@@ -90,10 +93,13 @@ class Store:
             }
 
     def names(self, var: Path) -> list[str]:
-        if self._server is None:
-            return [str(path.relative_to(var / "files")) for path in (var / "files").rglob("*") if not path.is_dir()]
-        open_ones = self._server.client().list_multipart_uploads(Bucket="campaign").get("Uploads", [])
-        return [*self._server.keys("campaign"), *(f"{one['Key']} (an open upload)" for one in open_ones)]
+        if self._client is None:
+            walked = os.walk(var / "files")  # which passes over folders that go meanwhile
+            return [str(Path(folder, name).relative_to(var / "files")) for folder, _, names in walked for name in names]
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket="campaign")
+        open_ones = self._client.list_multipart_uploads(Bucket="campaign").get("Uploads", [])
+        names = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        return [*names, *(f"{one['Key']} (an open upload)" for one in open_ones)]
 
 
 def mail_of(message: EmailMessage) -> Mail:

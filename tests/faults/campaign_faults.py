@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.faults.proxy import Proxy
 from tests.journeys.desk import Desk
 from tests.services import MailServer, Server
-from tests.services.base import kill_session, process_ids, send_signal, session_members
+from tests.services.base import kill_session, process_ids, send_signal, session_members, session_of
 
 RESTART_SECONDS = 1.0  # systemd's RestartSec
 AT_WORK = 0.7  # of the strikes at a worker's child
@@ -81,8 +81,9 @@ class Supervisor:
 
     def unowned(self) -> list[int]:
         """Processes of the desk's that belong to none that should be there."""
-        owned = {pid for name in self.names for pid in session_members(self.pid(name))}
-        return [pid for pid in self._desk.processes.survivors() if pid not in owned]
+        owners = {self.pid(name) for name in self.names}
+        # One that has ended since has no session.
+        return [pid for pid in self._desk.processes.survivors() if session_of(pid) not in {*owners, None}]
 
 
 def parent_of(pid: int) -> int | None:
@@ -115,7 +116,8 @@ class Chaos:
         self._frozen: set[int] = set()
         self._menu: list[tuple[Callable[[], None], int]] = [
             (self._kill_child, 7), (self._kill_worker, 3), (self._kill_dispatcher, 2), (self._kill_web, 3),
-            (self._freeze, 5), (self._crash, 4), (self._deploy, 3), (self._cut, 8), (self._hush, 4), (self._slow, 4),
+            (self._freeze_child, 4), (lambda: self._freeze_main("worker"), 1), (lambda: self._freeze_main("dispatcher"), 1),
+            (self._freeze_web, 2), (self._crash, 4), (self._deploy, 3), (self._cut, 8), (self._hush, 4), (self._slow, 4),
             (self._refuse_mail, 3), (self._hang_mail, 3),
         ]  # fmt: skip
         self._first = [strike for strike, _ in self._menu]  # each once, so that no run is harmless
@@ -188,17 +190,29 @@ class Chaos:
             self._strike("kill web" if victim != child else "kill web's child", "kills", 0)
             send_signal(victim, signal.SIGKILL)
 
-    def _freeze(self) -> None:
+    def _freeze_child(self) -> None:
         if child := self._child("worker"):
-            self._strike("freeze a worker's child", "freezes", child)
-            send_signal(child, signal.SIGSTOP)
-            self._frozen.add(child)
-            self._after(self.lease + self._dice.uniform(1, 6), lambda: self._thaw(child))
+            self._freeze("a worker's child", child, child)
 
-    def _thaw(self, child: int) -> None:
-        self._frozen.discard(child)
-        if child in process_ids():
-            send_signal(child, signal.SIGCONT)
+    def _freeze_main(self, kind: str) -> None:
+        name = self._one(kind)
+        if name and (main := self.supervisor.pid(name)) not in self._frozen:
+            self._freeze(name, main, 0)  # a worker's children go on meanwhile
+
+    def _freeze_web(self) -> None:
+        if child := self._child("web"):
+            self._freeze("web's child", child, 0)
+
+    def _freeze(self, what: str, victim: int, struck: int) -> None:
+        self._strike(f"freeze {what}", "freezes", struck)
+        send_signal(victim, signal.SIGSTOP)
+        self._frozen.add(victim)
+        self._after(self.lease + self._dice.uniform(1, 6), lambda: self._thaw(victim))
+
+    def _thaw(self, victim: int) -> None:
+        self._frozen.discard(victim)
+        if victim in process_ids():
+            send_signal(victim, signal.SIGCONT)
 
     def _deploy(self) -> None:
         if name := self._one("worker"):

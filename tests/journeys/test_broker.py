@@ -343,6 +343,7 @@ def test_rubbish_in_the_queue_stops_no_worker(scene: Scene) -> None:
     begun = times_ready(scene.desk)
     deliver(scene, RUBBISH)
     assert_the_same_worker_goes_on(scene, begun)
+    assert max(map(len, scene.desk.processes.log("worker").splitlines())) < 10_000
 
 
 @pytest.mark.usefixtures("_worker_for_the_next")

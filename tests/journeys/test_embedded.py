@@ -50,6 +50,12 @@ def test_newcomer_is_told_all_that_is_needed_and_a_first_file_is_there(desk: Qui
     assert oct((desk.var / "demo-users.txt").stat().st_mode)[-3:] == "600"
 
 
+def test_start_leaves_no_error_in_the_logs(desk: Quickstart) -> None:
+    for log in (desk.var / "log").iterdir():
+        said = log.read_text()
+        assert "Traceback" not in said and " ERROR " not in said, log
+
+
 def test_first_export_is_among_alice_s(desk: Quickstart) -> None:
     exports = as_user(desk, "alice").get("/exports/").page.one("main")
     assert "All orders, a first export" in exports.text

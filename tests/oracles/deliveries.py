@@ -12,6 +12,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from tests.oracles.comparison import complaints
@@ -20,7 +21,15 @@ from tests.oracles.server import Truth
 
 OK, UNKNOWN, REFUSED = "ok", "unknown", "refused"
 ENDED = ("Ready", "Failed", "Cancelled")
-INTERRUPTED = ("another one takes over", "Trying again in")  # what a history says of a step that was done twice
+# The one reason to fail that a campaign brings about by itself, and how many may at most, whatever their share.
+GIVEN_UP = "This export stopped its worker three times and was given up."
+FEW = 3
+FEW_OF_ALL = 0.05
+INTERRUPTED = (
+    "another one takes over",
+    "it is taken up again",
+    "Trying again in",
+)  # what a history says of a step that was done twice
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Verdict:
     """A sentence for each wrong thing, and counts of what may happen."""
 
     exports: int = 0
+    ready: int = 0
     cancelled: int = 0
     refused: int = 0
     failed: list[str] = field(default_factory=list)
@@ -99,6 +109,7 @@ def judge(
 ) -> Verdict:
     """`stored` are the names of all files in the store, and of uploads that were begun and never ended."""
     verdict = Verdict(exports=len(found), refused=sum(OK not in one.answers for one in asked))
+    verdict.ready = sum(one.state == "Ready" for one in found)
     verdict.interrupted = sum(map(_interrupted, found))
     by_name = defaultdict(list)
     for one in found:
@@ -112,6 +123,7 @@ def judge(
             if export.state == "Ready":
                 verdict.bad += [f"{_named(export)}: {wrong}" for wrong in contents.wrong(form.recipe, export)]
     verdict.doubled += [f"{_named(one)}: nobody asked for it" for ones in by_name.values() for one in ones]
+    _judge_shares(verdict)
     _judge_mails(verdict, found, mails)
     _judge_store(verdict, found, stored)
     return verdict
@@ -139,12 +151,23 @@ def _judge_end(verdict: Verdict, asked: Asked, export: Found) -> None:
         verdict.failed.append(f"{_named(export)}: {export.sentence}")
         if not export.sentence:
             verdict.bad.append(f"{_named(export)}: failed without a sentence")
+        elif not export.sentence.startswith(GIVEN_UP):
+            verdict.bad.append(f"{_named(export)}: failed, and not for three crashes: {export.sentence}")
     elif export.state != "Ready":
         verdict.lost.append(f"{_named(export)}: never ended, it is {export.state}; {export.history[:2]}")
     ended = [state for state in asked.seen if state in ENDED]
     later = asked.seen[asked.seen.index(ended[0]) :] if ended else []
     if changed := [state for state in [*later, export.state] if state != ended[0]] if ended else []:
         verdict.bad.append(f"{_named(export)}: it was {ended[0]}, and then {changed[0]}")
+
+
+def _judge_shares(verdict: Verdict) -> None:
+    """A desk that gives up keeps all its promises and is of no use."""
+    failed, wanted = len(verdict.failed), verdict.exports - verdict.cancelled
+    if failed > max(FEW, FEW_OF_ALL * verdict.exports):
+        verdict.bad.append(f"{failed} exports of {verdict.exports} failed")
+    if wanted and 2 * verdict.ready <= wanted:
+        verdict.bad.append(f"only {verdict.ready} of {wanted} exports that nobody cancelled are ready")
 
 
 def _judge_mails(verdict: Verdict, found: Sequence[Found], mails: Sequence[Mail]) -> None:
@@ -188,24 +211,33 @@ class Contents:
 
     def __init__(self, truths: Mapping[str, Truth]) -> None:
         self._truths = truths
+        self._parts: dict[tuple[str, int, int], Truth] = {}
         self._known: dict[tuple[str, int, int, str, str], list[str]] = {}
 
     def wrong(self, recipe: Recipe, export: Found) -> list[str]:
         """What is wrong with a file and its receipt, a sentence each."""
         if export.file is None:
             return ["it is ready, and the file cannot be fetched"]
+        if export.receipt is None:
+            return ["it is ready, and there is no receipt"]
         data = export.file()
-        return [*_against_receipt(data, export.receipt or {}), *self._against_source(recipe, data)]
+        rows = len(self._truth(recipe).rows)
+        return [*_against_receipt(data, rows, export.receipt), *self._against_source(recipe, data)]
+
+    def _truth(self, recipe: Recipe) -> Truth:
+        key = (recipe.dataset, recipe.low, recipe.high)
+        if key not in self._parts:
+            self._parts[key] = within(self._truths[recipe.dataset], recipe.low, recipe.high)
+        return self._parts[key]
 
     def _against_source(self, recipe: Recipe, data: bytes) -> list[str]:
         try:
             plain = _unpacked(data) if recipe.compression == "gzip" else data
         except Damaged as error:
             return [str(error)]
-        key = (recipe.dataset, recipe.low, recipe.high, recipe.format, hashlib.sha256(plain).hexdigest())
+        key = (recipe.dataset, recipe.low, recipe.high, recipe.format, _sha256(plain))
         if key not in self._known:
-            truth = within(self._truths[recipe.dataset], recipe.low, recipe.high)
-            self._known[key] = complaints(recipe.format, truth, plain)
+            self._known[key] = complaints(recipe.format, self._truth(recipe), plain)
         return self._known[key]
 
 
@@ -221,14 +253,31 @@ def _unpacked(data: bytes) -> bytes:
         raise Damaged(f"cut, or a wrong byte: no gzip, {error}") from error
 
 
-def _against_receipt(data: bytes, receipt: Mapping[str, Any]) -> list[str]:
-    wrong = []
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _against_receipt(data: bytes, rows: int, receipt: Mapping[str, Any]) -> list[str]:
+    wrong = _against_parts(data, receipt)
     if receipt.get("bytes") != len(data):
         wrong.append(f"the receipt says {receipt.get('bytes')} bytes, the file has {len(data)}")
-    if receipt.get("sha256") not in (None, "", hashlib.sha256(data).hexdigest()):
+    if receipt.get("rows") != rows:
+        wrong.append(f"the receipt says {receipt.get('rows')} rows, the source has {rows}")
+    if receipt.get("sha256") != _sha256(data):
         wrong.append("the receipt's SHA-256 is another than the file's")
-    for part in receipt.get("parts", []):
-        piece = data[part["from"] : part["from"] + part["bytes"]]
-        if hashlib.sha256(piece).hexdigest() != part["sha256"]:
-            wrong.append(f"the receipt's SHA-256 of the part from {part['from']} on is another than the file's")
+    return wrong
+
+
+def _against_parts(data: bytes, receipt: Mapping[str, Any]) -> list[str]:
+    parts = receipt.get("parts", [])
+    ends = list(accumulate((part.get("bytes", 0) for part in parts), initial=0))
+    if not parts or [part.get("from") for part in parts] != ends[:-1] or ends[-1] != len(data):
+        return ["the receipt's parts do not make up the file"]
+    wrong = [
+        f"the receipt's SHA-256 of the part from {start} on is another than the file's"
+        for part, (start, end) in zip(parts, pairwise(ends), strict=True)
+        if part.get("sha256") != _sha256(data[start:end])
+    ]
+    if (counted := sum(part.get("rows", 0) for part in parts)) != receipt.get("rows"):
+        wrong.append(f"the receipt says {receipt.get('rows')} rows in all, and {counted} rows in its parts")
     return wrong

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.deliveries import OK, REFUSED, UNKNOWN, Asked, Found, Mail, Recipe, Verdict, judge
+from tests.oracles.deliveries import FEW, GIVEN_UP, OK, REFUSED, UNKNOWN, Asked, Found, Mail, Recipe, Verdict, judge
 from tests.oracles.server import Truth
 
 ROWS = tuple((b"%d" % number, b"note %d" % number) for number in range(1, 11))
@@ -22,8 +22,14 @@ RECIPE = Recipe("notes", 2, 7, "csv")
 
 
 def receipt_of(data: bytes) -> dict[str, object]:
-    digest = hashlib.sha256(data).hexdigest()
-    return {"bytes": len(data), "sha256": digest, "parts": [{"from": 0, "bytes": len(data), "sha256": digest}]}
+    """Of a file of two parts, with four of its six rows in the first."""
+    half = len(data) // 2
+    return {**stretch_of(data, 6), "parts": [{"from": 0, **stretch_of(data[:half], 4)},
+                                             {"from": half, **stretch_of(data[half:], 2)}]}  # fmt: skip
+
+
+def stretch_of(data: bytes, rows: int) -> dict[str, object]:
+    return {"rows": rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def asked(name: str = "a1", **more: object) -> Asked:
@@ -51,7 +57,8 @@ def judged(
 def test_a_desk_that_did_all_passes() -> None:
     verdict = judged()
     assert verdict.clean
-    assert (verdict.exports, verdict.cancelled, verdict.failed, verdict.mails_doubled) == (1, 0, [], 0)
+    assert (verdict.exports, verdict.ready, verdict.cancelled, verdict.mails_doubled) == (1, 1, 0, 0)
+    assert verdict.failed == []
 
 
 def test_a_form_sent_again_after_an_unknown_answer_is_one_export() -> None:
@@ -96,14 +103,53 @@ def test_cancelled_by_its_owner_it_leaves_neither_file_nor_mail() -> None:
     assert "nobody did" in judged([asked()], found, [], []).lost[0]
 
 
-def test_what_failed_needs_a_sentence_and_a_mail() -> None:
-    failed = Found("alice", "a1", "id-1", "Failed", "It stopped its worker three times.")
-    mails = [Mail("alice", "id-1", False)]
-    assert judged(found=[failed], mails=mails, stored=[]).clean
-    assert judged(found=[failed], mails=mails, stored=[]).failed == ["a1 (id-1): It stopped its worker three times."]
-    assert judged(found=[replace(failed, sentence="")], mails=mails, stored=[]).bad
-    assert judged(found=[failed], mails=[], stored=[]).lost
-    assert judged(found=[failed], mails=MAILED, stored=[]).lost  # it says Ready
+def desk_of(done: int, failed: int, sentence: str = GIVEN_UP, cancelled: int = 0) -> Verdict:
+    """Judges a desk of which so many exports are ready, failed and cancelled."""
+    states = ["Ready"] * done + ["Failed"] * failed + ["Cancelled"] * cancelled
+    sent = [asked(f"a{place}", cancels=[OK] if state == "Cancelled" else []) for place, state in enumerate(states)]
+    found = [
+        ready(f"a{place}", f"id-{place}")
+        if state == "Ready"
+        else Found("alice", f"a{place}", f"id-{place}", state, sentence if state == "Failed" else "")
+        for place, state in enumerate(states)
+    ]
+    mails = [Mail("alice", one.id, one.state == "Ready") for one in found if one.state != "Cancelled"]
+    return judged(sent, found, mails, [f"{one.id}/1/file.csv" for one in found if one.state == "Ready"])
+
+
+def test_what_failed_needs_a_mail_and_the_one_sentence_that_a_campaign_brings_about() -> None:
+    verdict = desk_of(9, 1, f"{GIVEN_UP} An operator can see why.")
+    assert verdict.clean
+    assert verdict.failed == [f"a9 (id-9): {GIVEN_UP} An operator can see why."]
+    assert desk_of(9, 1, "").bad == ["a9 (id-9): failed without a sentence"]
+    failed, more = [Found("alice", "a1", "id-1", "Failed", GIVEN_UP)], {"stored": []}
+    assert judged(found=failed, mails=[], **more).lost
+    assert judged(found=failed, mails=MAILED, **more).lost  # it says Ready
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["Something went wrong on our side.", "This export did not get on and was given up. An operator can see why."],
+)
+def test_what_failed_for_another_reason_is_bad(sentence: str) -> None:
+    assert desk_of(99, 1, sentence).bad == [f"a99 (id-99): failed, and not for three crashes: {sentence}"]
+    verdict = desk_of(0, 200, sentence)
+    assert not verdict.clean
+    assert len(verdict.bad) > 200
+
+
+def test_a_desk_that_gives_up_more_than_a_few_is_bad() -> None:
+    assert desk_of(20, FEW).clean
+    assert desk_of(20, FEW + 1).bad == [f"{FEW + 1} exports of {FEW + 21} failed"]
+    assert desk_of(190, 10).clean
+    assert desk_of(189, 11).bad == ["11 exports of 200 failed"]
+    assert not desk_of(0, 200).clean
+
+
+def test_a_desk_that_delivers_no_more_than_half_of_what_nobody_cancelled_is_bad() -> None:
+    assert desk_of(FEW + 1, FEW, cancelled=10).clean
+    assert desk_of(FEW, FEW, cancelled=10).bad == [f"only {FEW} of {2 * FEW} exports that nobody cancelled are ready"]
+    assert desk_of(0, 0, cancelled=10).clean
 
 
 @pytest.mark.parametrize("seen", [["Ready", "Running"], ["Cancelled"], ["Running", "Failed"]])
@@ -162,17 +208,41 @@ def test_a_damaged_file_is_seen_through_gzip(data: bytes, words: str) -> None:
     assert "no gzip" in judged(sent, [ready(data=gzip.compress(CSV)[:-9])]).bad[0]
 
 
-def spoiled(change: Callable[[dict[str, object]], object]) -> Verdict:
+def of_part(place: int, **more: object) -> Callable[[dict[str, object]], object]:
+    """Changes a part of a receipt."""
+    return lambda receipt: receipt["parts"][place].update(more)  # type: ignore[index]
+
+
+MISTAKES: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
+    "other bytes": (lambda receipt: receipt.update(bytes=1), "1 bytes, the file has"),
+    "other rows": (lambda receipt: receipt.update(rows=5), "says 5 rows, the source has 6"),
+    "rows of text": (lambda receipt: receipt.update(rows="6"), "says 6 rows"),
+    "no rows": (lambda receipt: receipt.pop("rows"), "says None rows"),
+    "other hash": (lambda receipt: receipt.update(sha256="0" * 64), "SHA-256 is another"),
+    "empty hash": (lambda receipt: receipt.update(sha256=""), "SHA-256 is another"),
+    "no hash": (lambda receipt: receipt.pop("sha256"), "SHA-256 is another"),
+    "no parts": (lambda receipt: receipt.pop("parts"), "parts"),
+    "an empty list of parts": (lambda receipt: receipt.update(parts=[]), "parts"),
+    "a part lost": (lambda receipt: receipt["parts"].pop(), "parts"),  # type: ignore[attr-defined]
+    "a part doubled": (lambda receipt: receipt["parts"].append(receipt["parts"][1]), "parts"),  # type: ignore[attr-defined, index]
+    "a part of nothing": (lambda receipt: receipt["parts"].append({}), "parts"),  # type: ignore[attr-defined]
+    "parts in another order": (lambda receipt: receipt["parts"].reverse(), "parts"),  # type: ignore[attr-defined]
+    "a part from elsewhere": (of_part(1, **{"from": 1}), "parts"),
+    "a part without a hash": (of_part(1, sha256=None), "SHA-256 of the part from 42 on"),
+    "a part of another hash": (of_part(0, sha256="0" * 64), "SHA-256 of the part from 0 on"),
+    "a part of other rows": (of_part(1, rows=1), "5 rows in its parts"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_receipt_is_seen(change: Callable[[dict[str, object]], object], words: str) -> None:
     receipt = receipt_of(CSV)
     change(receipt)
-    return judged(found=[ready(receipt=receipt)])
+    assert words in "\n".join(judged(found=[ready(receipt=receipt)]).bad)
 
 
-def test_a_receipt_of_another_file_is_seen() -> None:
-    assert "bytes" in spoiled(lambda receipt: receipt.update(bytes=1)).bad[0]
-    assert "SHA-256" in spoiled(lambda receipt: receipt.update(sha256="0" * 64)).bad[0]
-    assert "part" in spoiled(lambda receipt: receipt.update(parts=[{"from": 0, "bytes": 5, "sha256": ""}])).bad[0]
-    assert judged(found=[ready(receipt=None)]).bad
+def test_a_ready_export_without_a_receipt_is_bad() -> None:
+    assert judged(found=[ready(receipt=None)]).bad == ["a1 (id-1): it is ready, and there is no receipt"]
 
 
 def test_a_file_that_cannot_be_fetched_is_seen() -> None:

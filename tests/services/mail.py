@@ -1,6 +1,10 @@
-"""A private SMTP server that keeps every message it accepts and refuses on request."""
+"""A private SMTP server that keeps every message it accepts and refuses on request, and one that never comes to an end."""
 
 import asyncio
+import contextlib
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
@@ -92,3 +96,65 @@ class _Handler:
         content = (envelope.original_content or b"").replace(b"\r\n", b"\n")
         self._owner.messages.append(message_from_bytes(content, policy=policy.default))
         return "250 OK"
+
+
+class Tarpit:
+    """A mail server in a thread that answers as others do until `stuck` ("banner", "EHLO", "MAIL", "DATA", ".", "QUIT"),
+    and there goes on and on with lines that announce another, each long before a read would be given up. `context` is
+    what it speaks TLS with, from the first byte ("smtps") or when asked ("smtp+tls"). `taken` counts whole messages,
+    and `hung_up` is set when the client has gone."""
+
+    _ANSWERS = {"EHLO": "250-tarpit\r\n250 STARTTLS", "STARTTLS": "220 go on", "MAIL": "250 ok", "RCPT": "250 ok",
+                "DATA": "354 go on", ".": "250 ok", "QUIT": "221 bye"}  # fmt: skip
+
+    def __init__(self, stuck: str, scheme: str = "smtp", context: ssl.SSLContext | None = None) -> None:
+        self._stuck, self._scheme, self._context = stuck, scheme, context
+        self._listening = socket.create_server((HOST, 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.taken = 0
+        self.hung_up = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"{self._scheme}://{HOST}:{self.port}"
+
+    def _serve(self) -> None:
+        with self._listening, contextlib.suppress(OSError):
+            client, _ = self._listening.accept()
+            with self._behind_tls(client) if self._scheme == "smtps" else client as client:
+                self._answer(client, "banner", "220 welcome")
+                self._talk(client)
+        self.hung_up.set()
+
+    def _behind_tls(self, client: socket.socket) -> socket.socket:
+        assert self._context
+        return self._context.wrap_socket(client, server_side=True)
+
+    def _talk(self, client: socket.socket) -> None:
+        for line in client.makefile("r"):
+            verb = line.split(maxsplit=1)[0].upper() if line.strip() else ""
+            self.taken += verb == "."
+            if verb in self._ANSWERS:  # all else is the message
+                self._answer(client, verb, self._ANSWERS[verb])
+            if verb == "STARTTLS":
+                with self._behind_tls(client) as secret:
+                    return self._talk(secret)
+
+    def _answer(self, client: socket.socket, verb: str, answer: str) -> None:
+        while verb == self._stuck:
+            client.sendall(f"{answer[:3]}-and\r\n".encode())
+            time.sleep(0.05)
+        client.sendall(f"{answer}\r\n".encode())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.hung_up.is_set():
+            with contextlib.suppress(OSError):  # wakes a thread that nobody ever called
+                socket.create_connection((HOST, self.port), 1).close()
+        self._thread.join(10)

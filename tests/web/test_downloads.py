@@ -6,7 +6,8 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -138,11 +139,73 @@ def test_name_without_a_usable_letter_becomes_the_dataset_s(alices: Client, alic
     assert response.headers["Content-Type"] == "application/gzip"
 
 
+@pytest.mark.parametrize("change", [lambda file: file.write_bytes(CONTENT[:-1]), lambda file: file.unlink()])
+def test_file_that_is_not_the_one_that_was_made_is_not_given_away(
+    alices: Client, export: Export, change: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    change(file_of(export))
+    response = fetch(alices, export)
+    assert response.status == 410
+    assert "no longer the file that was made" in response.body.decode()
+    assert (export.file_name in caplog.text, noted()) == (True, [])
+
+
+def noted() -> list[str]:
+    """The downloads in the history, oldest first."""
+    return [event.text for event in Event.objects.filter(kind="downloaded").order_by("pk")]
+
+
+@pytest.mark.parametrize(
+    "wanted", [None, "bytes=0-", "bytes=1-", "bytes=-5", "bytes=00-", "bytes=1-2,5-9", "lines=1-2"]
+)
+def test_whatever_part_is_fetched_first_is_noted(alices: Client, export: Export, wanted: str | None) -> None:
+    assert fetch(alices, export, wanted).body
+    assert noted() == ["Downloaded by alice"]
+
+
 def test_download_is_noted_once_however_many_parts_it_takes(alices: Client, export: Export) -> None:
-    for wanted in (None, "bytes=500-", "bytes=-5"):
+    for wanted in ("bytes=500-", None, "bytes=-5", "bytes=0-499", None):
         assert fetch(alices, export, wanted).body
+    assert noted() == ["Downloaded by alice"]
+
+
+def test_download_is_noted_again_after_an_hour(alices: Client, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = lifecycle.now()
+    for minutes, lines in ((0, 1), (59, 1), (61, 2), (119, 2)):
+        at = began + timedelta(minutes=minutes)
+        monkeypatch.setattr(lifecycle, "now", lambda at=at: at)
+        assert fetch(alices, export, "bytes=1-").body
+        assert len(noted()) == lines, minutes
+
+
+def test_downloads_of_another_person_export_or_address_are_noted_beside_it(
+    alices: Client, alice: User, root: User, export: Export
+) -> None:
+    roots = Client()
+    roots.force_login(root)
+    other = in_state(alice, ExportState.READY)
+    for client, wanted, address in (
+        (alices, export, "192.0.2.1"),
+        (roots, export, "192.0.2.1"),
+        (alices, other, "192.0.2.1"),
+        (alices, export, "192.0.2.2"),
+    ):
+        for _ in range(2):
+            client.get(f"/exports/{wanted.pk}/download", REMOTE_ADDR=address).close()
+    assert list(Event.objects.filter(kind="downloaded").order_by("pk").values_list("export", "actor", "origin")) == [
+        (export.pk, alice.pk, "web 192.0.2.1"),
+        (export.pk, root.pk, "web 192.0.2.1"),
+        (other.pk, alice.pk, "web 192.0.2.1"),
+        (export.pk, alice.pk, "web 192.0.2.2"),
+    ]
+
+
+def test_answer_without_a_byte_of_the_file_is_no_download(alices: Client, export: Export) -> None:
     alices.head(f"/exports/{export.pk}/download").close()
-    assert [event.text for event in Event.objects.filter(kind="downloaded")] == ["Downloaded by alice"]
+    assert fetch(alices, export, "bytes=5000-").status == 416
+    file_of(export).unlink()
+    assert fetch(alices, export).status == 410
+    assert noted() == []
 
 
 def test_head_tells_the_size_without_the_file(alices: Client, export: Export) -> None:
@@ -154,11 +217,6 @@ def test_head_tells_the_size_without_the_file(alices: Client, export: Export) ->
 @pytest.mark.parametrize("state", [state for state in ExportState.values if state != ExportState.READY])
 def test_only_a_ready_export_has_a_file(alices: Client, alice: User, state: str) -> None:
     assert fetch(alices, in_state(alice, state)).status == 404
-
-
-def test_file_that_is_gone_from_the_disk_is_not_there(alices: Client, export: Export) -> None:
-    file_of(export).unlink()
-    assert fetch(alices, export).status == 404
 
 
 def test_file_that_expires_during_the_download_arrives_whole(alices: Client, export: Export) -> None:
@@ -217,6 +275,20 @@ def test_click_leads_to_a_link_signed_at_that_moment(alices: Client, alice: User
     part = urllib.request.Request(response.headers["Location"], headers={"Range": "bytes=1000-"})
     with urllib.request.urlopen(part) as fetched:
         assert (fetched.status, fetched.read()) == (206, CONTENT[1000:])
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"), [("get", {}), ("get", {"range": "bytes=1-"}), ("get", {"range": "bytes=-5"}), ("head", {})]
+)
+def test_every_link_that_is_handed_out_is_noted(
+    alices: Client, alice: User, bucket: str, method: str, headers: dict[str, str]
+) -> None:
+    export = in_state(alice, ExportState.READY, content=CONTENT)
+    for _ in range(2):  # whoever has a link has the file, so none hides behind another
+        answer = getattr(alices, method)(f"/exports/{export.pk}/download", headers=headers)
+        with urllib.request.urlopen(answer.headers["Location"]) as fetched:
+            assert fetched.read() == CONTENT
+    assert noted() == ["Downloaded by alice"] * 2
 
 
 def test_link_is_of_no_use_once_its_time_is_over_or_for_another_file(

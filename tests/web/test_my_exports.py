@@ -171,6 +171,7 @@ def test_row_says_what_a_retry_waits_for(alices: Client, alice: User) -> None:
     assert text in listed(alices).text
 
 
+DISPATCHER = "The export desk's dispatcher does not run at the moment; this export {} when an operator has started it."
 QUEUE = "The export desk's queue does not answer at the moment; this export {} by itself when it does."
 WORKERS = "No worker of the export desk answers at the moment; this export {} by itself when one does."
 
@@ -183,9 +184,9 @@ WORKERS = "No worker of the export desk answers at the moment; this export {} by
         ({"broker": "the broker does not answer (AMQPConnectionError)"}, {}, QUEUE),
         ({"broker": "the broker refused a doorbell"}, {}, QUEUE),
         ({"broker": "reachable", "seconds": 29}, {"seconds": 29}, ""),
-        ({"broker": "reachable", "seconds": 31}, {}, QUEUE),
+        ({"broker": "reachable", "seconds": 31}, {}, DISPATCHER),
         ({"broker": "reachable"}, {"seconds": 31}, WORKERS),
-        ({"broker": "reachable", "seconds": 31}, {"seconds": 31}, QUEUE),
+        ({"broker": "reachable", "seconds": 31}, {"seconds": 31}, DISPATCHER),
     ],
 )
 def test_waiting_export_says_which_part_of_the_desk_it_waits_for(
@@ -202,7 +203,7 @@ def test_waiting_export_says_which_part_of_the_desk_it_waits_for(
 def test_desk_without_any_process_is_told(alices: Client, alice: User) -> None:
     ask(alice)
     Process.objects.all().delete()
-    assert QUEUE.format("starts") in listed(alices).text
+    assert DISPATCHER.format("starts") in listed(alices).text
 
 
 def test_dispatcher_that_was_heard_last_speaks_for_the_broker(alices: Client, alice: User) -> None:
@@ -211,6 +212,32 @@ def test_dispatcher_that_was_heard_last_speaks_for_the_broker(alices: Client, al
     assert QUEUE.format("starts") not in listed(alices).text
     sign("dispatcher", seconds=11, broker="reachable")
     assert QUEUE.format("starts") in listed(alices).text
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(24, False), (26, True), (59, True)])
+def test_running_export_says_when_one_of_its_workers_gives_no_sign(
+    alices: Client, alice: User, seconds: int, told: bool
+) -> None:
+    export = running(alice, 10, 20)
+    lease = lifecycle.now() + timedelta(seconds=60 - seconds)
+    Step.objects.filter(export=export, state=StepState.RUNNING).update(lease_until=lease)
+    assert (f"has been silent for {seconds} s; another one takes over" in listed(alices).text) is told
+
+
+def test_right_that_was_taken_away_closes_the_file_on_every_page_and_says_so(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.READY)
+    alice.groups.clear()
+    for page in (listed(alices), read(alices.get(f"/exports/{export.pk}/").content)):
+        assert "your right to this data was taken away" in page.text
+        assert not page.all("a", id=f"download-{export.pk}")
+
+
+def test_export_that_was_stopped_by_nobody_says_why(alices: Client, alice: User) -> None:
+    lifecycle.cancel(ask(alice), None, lifecycle.FORBIDDEN)
+    lifecycle.cancel(ask(alice), alice, "Cancelled by alice")
+    stopped, cancelled = (row.text for row in listed(alices).all("td", cls="how")[::-1])
+    assert lifecycle.FORBIDDEN in stopped
+    assert cancelled.startswith("Cancelled")
 
 
 def test_worker_whose_child_is_replaced_is_not_missed(alices: Client, alice: User) -> None:

@@ -161,6 +161,15 @@ def test_same_form_sent_twice_makes_one_export(alices: Client) -> None:
     assert Export.objects.count() == Step.objects.count() == 1
 
 
+def test_form_that_was_changed_and_sent_again_makes_another_export(alices: Client) -> None:
+    """The browser's Back shows the page as it was, with its token."""
+    pairs = filled(alices)
+    for change in ({}, {"end": "2026-01-20"}, {"name": "Another"}, {"format": "tsv"}):
+        sent = [(name, change.get(name, value)) for name, value in pairs]
+        assert [send(alices, ORDERS, sent).status_code for _ in range(2)] == [302, 302]
+    assert Export.objects.count() == 4
+
+
 def test_token_of_somebody_else_makes_an_export_of_ones_own(alices: Client, bob: User) -> None:
     pairs = filled(alices)
     send(alices, ORDERS, pairs)

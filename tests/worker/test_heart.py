@@ -257,6 +257,20 @@ def test_heart_goes_on_whatever_happens_to_one_step(
             wait_until(lambda: beats.of.count(2) > 3, 10, "beats of another step")
 
 
+def test_heart_goes_on_after_what_nobody_foresaw(
+    hearts: Callable[[], Heart], beats: Beats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs: list[int] = []
+
+    def refuse(*_: Any) -> None:
+        signs.append(1)
+        raise LookupError("no gate")
+
+    monkeypatch.setattr(heart, "sign_of_life", refuse)
+    with hearts().beating(Step(pk=1)):
+        wait_until(lambda: signs and beats.of.count(1) > 3, 10, "beats")
+
+
 def test_forked_child_has_a_heart_of_its_own_and_none_of_its_parents_steps(
     hearts: Callable[[], Heart], beats: Beats
 ) -> None:

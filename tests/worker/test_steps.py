@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.mail import EmailMessage
+from django.db import OperationalError
 from pytest_django import Settings
 
 from exportapp import lifecycle, receipts, storage
 from exportapp.engine.errors import ExportError, LeaseLost
 from exportapp.engine.readers.sqlite import SQLiteReader
 from exportapp.engine.sinks.base import Store
-from exportapp.models import Export, ExportState, Step, StepKind
+from exportapp.models import Export, ExportState, Step, StepKind, StepState
 from tests.scenes import ask, file_of, held, take
 from worker import steps
 from worker.heart import Pulse
@@ -211,6 +212,40 @@ def test_each_outcome_has_its_mail(alice: User, mailoutbox: list[EmailMessage]) 
     lifecycle.fail_step(failing, ExportError("The table is gone.", permanent=True))
     do(take())
     assert [mail.subject for mail in mailoutbox] == ["Ready: Orders", "Not exported: Orders"]
+
+
+def test_mail_that_could_not_be_noted_is_noted_later_and_not_sent_again(
+    alice: User, mailoutbox: list[EmailMessage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = held(StepKind.NOTIFY, alice)
+    answers = iter([OperationalError(2013, "Lost connection"), OperationalError(2006, "gone")])
+    note, waits = lifecycle.finish_notify, []
+
+    def noting(*args: Any) -> None:
+        if error := next(answers, None):
+            raise error
+        note(*args)
+
+    monkeypatch.setattr(lifecycle, "finish_notify", noting)
+    monkeypatch.setattr(steps.time, "sleep", waits.append)
+    steps.notify(step, Pulse(step))
+    step.refresh_from_db()
+    assert (step.state, len(mailoutbox), waits) == (StepState.DONE, 1, [1, 1])
+
+
+def test_mail_that_cannot_be_noted_as_long_as_the_step_is_held_is_somebody_elses(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = held(StepKind.NOTIFY, alice)
+    pulse = Pulse(step)
+
+    def away(*_: Any) -> None:
+        raise OperationalError(2006, "gone")
+
+    monkeypatch.setattr(lifecycle, "finish_notify", away)
+    monkeypatch.setattr(steps.time, "sleep", lambda _: pulse._lost.set())
+    with pytest.raises(LeaseLost):
+        steps.notify(step, pulse)
 
 
 @pytest.mark.parametrize("change", [{"email": ""}, {"is_active": False}])

@@ -44,12 +44,25 @@ BATCH_BYTES = 8 << 20
 BATCH_VALUES = 40_000  # of more, wide tables would take too much memory
 BATCH_ROWS = 1000  # of 2000 the values leave the processor's cache before they are written: 5 % slower
 
-REFUSED = {1044, 1045, 1049, 1142, 1143, 1227, 1698}
+REFUSED = {1044, 1045, 1049, 1130, 1142, 1143, 1227, 1370, 1698, 1820, 1862, 3118, 3159, 4151}
 CHANGED = {1054, 1064, 1146, 1356}
 FULL = {1040, 1203, 1226}
 LOST = 2013
 GONE = 1094  # a connection that ended by itself meanwhile
 TOO_SLOW = {1969, 3024}  # MariaDB's max_statement_time, MySQL's max_execution_time
+PASSES = {
+    1020, 1205, 1206, 1213, 1297, 1412, 1615, 1637, 1689, 3058, 3572,  # others' locks and changes
+    1053, 1077, 1079, 1080, 3032, 3168,  # a server that ends, or is out of service
+    1028, 1152, 1184, 1317, 1927, 3169, 4031,  # a query or a connection that was ended
+    1042, 1043, 1129, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161,  # the network
+    1021, 1026, 1030, 1037, 1041, 1114, 1135, 3015, 3019,  # no disk, memory or threads left
+    1047,  # a node of Galera that is not ready
+    1105,  # an unknown error: nobody says that it lasts
+    9001, 9002, 9004,  # ProxySQL does not reach a server
+}  # fmt: skip
+# What the client itself says: the network, TLS, a server that is away. Below 1000 are the errors that client and server
+# share, of files and memory, and 0 is the driver's own.
+CLIENT = (range(1000), range(2000, 3000), range(5000, 6000))
 PLAN_SECONDS = 1
 FIRST_YEAR = 1901  # of YEAR, besides 0; the server reads numbers below 100 as years since 1970 or 2000
 UNEXPLAINED = {1142, 1143, 1345}  # EXPLAIN of a view wants SHOW VIEW and the rights on its tables; reading it does not
@@ -446,7 +459,13 @@ def _explained() -> Iterator[None]:
 
 
 def explain(error: Exception) -> ExportError:
-    """The sentence for a driver's error; what a retry can mend is not permanent (MySQL manual, error reference)."""
+    """The sentence for a driver's error, with what the server said as detail.
+
+    Only what is known to pass is worth another attempt: PASSES, FULL and the client's own errors. All else that a server
+    says of a statement it says again: a number out of range, two rows where one may be, a function that is not there. See
+    the server, client and global error message references of MySQL, the error codes of MariaDB's knowledge base (which
+    gives 5000 to 5999 to clients as well, "ERR_Packet") and "ProxySQL Error Codes".
+    """
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     detail = f"MySQL {code}: {error.args[1] if len(error.args) > 1 else error}"
     if code in REFUSED:
@@ -460,6 +479,7 @@ def explain(error: Exception) -> ExportError:
                            permanent=True, detail=detail)  # fmt: skip
     if code in FULL:
         return ExportError("The database has no free connection for the export right now.", detail=detail)
-    if isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError):
+    if code in PASSES or any(code in codes for codes in CLIENT):
         return ExportError("The database did not answer or broke off the connection.", detail=detail)
-    return ExportError("The database reported an error while it read the rows.", detail=detail)
+    return ExportError("The database cannot compute these rows. An operator has to correct the dataset or what it reads.",
+                       permanent=True, detail=detail)  # fmt: skip

@@ -82,7 +82,7 @@ class LocalSink:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(path.name + UNFINISHED)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_durably(path.parent)
         descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=BLOCK)
 
@@ -107,11 +107,30 @@ class LocalSink:
 def rename_durably(before: Path, after: Path) -> None:
     """Renames a synced file within its folder, so that the new name outlives a power cut. Raises OSError."""
     before.rename(after)
-    folder = os.open(after.parent, os.O_RDONLY)
+    _sync(after.parent)
+
+
+def _make_durably(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing: each is a name in the one above, which is synced for it."""
     try:
-        os.fsync(folder)
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    except FileNotFoundError:
+        _make_durably(folder.parent)
+        _make_durably(folder)  # once more from the start: somebody may have taken away what was just made
+        return
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

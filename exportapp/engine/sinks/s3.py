@@ -10,7 +10,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidConfigError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
+    SSOTokenLoadError,
+    UnauthorizedSSOTokenError,
+    UnknownCredentialError,
+)
 
 from exportapp.engine.errors import ExportError
 from exportapp.engine.sinks.base import BLOCK
@@ -20,7 +34,23 @@ FIRST_PART = 8 << 20
 PARTS_A_SIZE = 1000
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_REFUSED = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+# What stays so until an operator mends it (AWS, "Amazon S3 error responses"). 301 and 403 are what is left of an error that
+# has no body, since only the head was asked for; 400 may be a token that has expired, and is tried again.
+_REFUSED = {
+    "301", "403", "AccessDenied", "AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException", "InvalidAccessKeyId", "InvalidBucketName", "InvalidSecurity", "InvalidToken",
+    "MethodNotAllowed", "NoSuchBucket", "NotImplemented", "NotSignedUp", "PermanentRedirect", "SignatureDoesNotMatch",
+    # S3 hands on what KMS says of the bucket's key; its timeouts, throttling and internal errors pass (AWS KMS API,
+    # "GenerateDataKey").
+    "KMS.DisabledException", "KMS.InvalidKeyUsageException", "KMS.KMSInvalidStateException", "KMS.NotFoundException",
+}  # fmt: skip
+# Those of a role are renewed by themselves, shortly before their time or at the next attempt.
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
+# Not among them: CredentialRetrievalError, of who gives credentials and does not answer just now.
+_NO_CREDENTIALS = (
+    ConfigNotFound, ConfigParseError, InvalidConfigError, NoCredentialsError, PartialCredentialsError, ProfileNotFound,
+    RefreshWithMFAUnsupportedError, SSOTokenLoadError, UnauthorizedSSOTokenError, UnknownCredentialError,
+)  # fmt: skip
 
 
 def _client(endpoint: str | None) -> Any:
@@ -44,7 +74,8 @@ class S3Store:
         parts = urlsplit(url)
         self.bucket = parts.netloc
         self._prefix = unquote(parts.path).strip("/")
-        self.client = _client(parse_qs(parts.query).get("endpoint", [""])[-1])
+        with _explained():
+            self.client = _client(parse_qs(parts.query).get("endpoint", [""])[-1])
 
     def key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
@@ -103,17 +134,18 @@ class S3Store:
 
     def link(self, name: str, *, seconds: int, disposition: str, content_type: str, endpoint: str = "") -> str | None:
         """A signed address that fetches the file for `seconds`; `endpoint` is the store as browsers reach it."""
-        signer = _client(endpoint) if endpoint else self.client
-        url: str = signer.generate_presigned_url(
-            "get_object",
-            ExpiresIn=seconds,
-            Params={
-                "Bucket": self.bucket,
-                "Key": self.key(name),
-                "ResponseContentDisposition": disposition,
-                "ResponseContentType": content_type,
-            },
-        )
+        with _explained():
+            signer = _client(endpoint) if endpoint else self.client
+            url: str = signer.generate_presigned_url(
+                "get_object",
+                ExpiresIn=seconds,
+                Params={
+                    "Bucket": self.bucket,
+                    "Key": self.key(name),
+                    "ResponseContentDisposition": disposition,
+                    "ResponseContentType": content_type,
+                },
+            )
         return url
 
 
@@ -187,12 +219,32 @@ def _code(error: ClientError) -> str:
 
 
 def _explain(error: ClientError | BotoCoreError) -> ExportError:
-    if isinstance(error, BotoCoreError):
-        return ExportError("The file store does not answer.", detail=f"S3: {type(error).__name__}")
-    code, detail = _code(error), f"S3 {error.operation_name}: {_code(error)}"
+    return _of_store(error) if isinstance(error, ClientError) else _of_client(error)
+
+
+def _of_store(error: ClientError) -> ExportError:
+    """What the store answered."""
+    code = _code(error)
+    detail = f"S3 {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
     if code in _MISSING:
         return ExportError("A part of the export is missing from the store.", permanent=True, detail=detail)
     if code in _REFUSED:
-        return ExportError("The file store refused the export desk. An operator has to mend its settings.",
-                           permanent=True, detail=detail)  # fmt: skip
+        return _refused(detail)
+    if code in _EXPIRED:
+        return ExportError("The export desk's access to the file store has expired.", detail=detail)
     return ExportError("The file store does not answer.", detail=detail)
+
+
+def _of_client(error: BotoCoreError) -> ExportError:
+    """What kept the client from asking, or from hearing the answer."""
+    if isinstance(error, _NO_CREDENTIALS):
+        return ExportError("The export desk has no credentials for the file store. An operator has to mend its settings.",
+                           permanent=True, detail=f"S3: {type(error).__name__}: {error}")  # fmt: skip
+    if isinstance(error, ParamValidationError):  # of a name that no bucket can have; ours are all good
+        return _refused(f"S3: {error}")
+    return ExportError("The file store does not answer.", detail=f"S3: {type(error).__name__}")
+
+
+def _refused(detail: str) -> ExportError:
+    sentence = "The file store refused the export desk. An operator has to mend its settings."
+    return ExportError(sentence, permanent=True, detail=detail)
