@@ -286,6 +286,17 @@ def test_a_full_server_is_tried_again(database: Database) -> None:
     only.close()
 
 
+def test_a_server_that_falls_silent_before_the_session_is_set_up_is_given_up_and_tried_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "OPEN_SECONDS", 0.3)
+    monkeypatch.setattr(mysql, "SESSION", ("DO SLEEP(40)",))
+    threads = threading.active_count()
+    with pytest.raises(ExportError, match="did not answer") as told:
+        MySQLReader(database.url)
+    assert (told.value.permanent, threading.active_count()) == (False, threads)
+
+
 def test_nobody_at_the_address_is_tried_again() -> None:
     assert told(lambda: MySQLReader(f"mysql://app:secret@127.0.0.1:{free_port()}/shop")) == BROKEN
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -38,6 +39,7 @@ SESSION = (
     # Each statement reads as of one moment, whatever isolation the server is set to.
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
+OPEN_SECONDS = 15.0  # for the statements of a new session
 READ_TIMEOUT = 600  # seconds that a query may take until its first row
 STATEMENT_SECONDS = 6 * 3600  # and until its last; MariaDB's clock goes on while rows are sent
 BATCH_BYTES = 8 << 20
@@ -106,8 +108,36 @@ def connect(url: str, *, read_timeout: int = 0) -> Any:
     if "ssl_ca" in options:
         arguments["ssl"] = {"ca": options["ssl_ca"]}
     connection = _mysql.connect(**arguments)  # type: ignore[no-untyped-call]
-    connection.set_character_set("utf8mb4")
+    with _wire(connection) as wire, _given_up_when_silent(wire):
+        connection.set_character_set("utf8mb4")
     return connection
+
+
+def _wire(connection: Any) -> socket.socket:
+    """A handle of one's own to a connection's socket. Taken at its start: while a thread waits for an answer, mysqlclient
+    lets no other one ask for the socket."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
+@contextlib.contextmanager
+def _given_up_when_silent(wire: socket.socket) -> Iterator[None]:
+    """Cuts a new connection that does not answer: READ_TIMEOUT is meant for a first row, and nobody can kill it yet."""
+    watch = threading.Timer(OPEN_SECONDS, _cut, [wire])
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        watch.join()
+
+
+def _cut(wire: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # closed already
+        # Closed without lingering it is reset. An orderly end leaves a server that waits to send on the query,
+        # its locks and its connection, until TCP gives up minutes later.
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def _split(url: str) -> tuple[SplitResult, int]:
@@ -126,15 +156,24 @@ class MySQLReader:
         self._url = url
         with _explained():
             self._connection = connect(url)
-            self._mariadb = "MariaDB" in self._connection.get_server_info()
-            for statement in SESSION:
-                self._connection.query(statement)
-            self._limit(STATEMENT_SECONDS)
-        self._thread = self._connection.thread_id()
+        self._mariadb = "MariaDB" in self._connection.get_server_info()
+        self._wire = _wire(self._connection)
         self._fields: dict[str, Any] = {}
         self._flags: dict[str, int] = {}
         self._streaming = False
         self._comment = ""
+        try:
+            self._begin()
+        except ExportError:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        with _explained(), _given_up_when_silent(self._wire):
+            for statement in SESSION:
+                self._connection.query(statement)
+            self._limit(STATEMENT_SECONDS)
+            self._thread = self._connection.thread_id()
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         self._comment = comment
@@ -276,7 +315,7 @@ class MySQLReader:
                     yield [_with_floats(row, floats) for row in batch] if floats else batch
                     del batch  # before the next is fetched: a row may have 16 MB
             except GeneratorExit:
-                self._cut()  # else freeing the result would read it to its end
+                _cut(self._wire)  # else freeing the result would read it to its end
                 raise
             self._streaming = False
 
@@ -311,7 +350,7 @@ class MySQLReader:
 
     def kill(self) -> None:
         self._kill_on_server()
-        self._cut()
+        _cut(self._wire)
 
     def _kill_on_server(self) -> None:
         # By a second connection: a server that sorts does not look at its socket and would go on for minutes. Found by
@@ -341,17 +380,10 @@ class MySQLReader:
     def close(self) -> None:
         # Only a half-read result is cut off: a server counts and logs connections that end without a word.
         if self._streaming:
-            self._cut()
+            _cut(self._wire)
         with contextlib.suppress(MySQLdb.Error):
             self._connection.close()
-
-    def _cut(self) -> None:
-        with contextlib.suppress(OSError, MySQLdb.Error):
-            with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-                # Closed without lingering it is reset. An orderly end leaves a server that waits to send on the query,
-                # its locks and its connection, until TCP gives up minutes later.
-                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                wire.shutdown(socket.SHUT_RDWR)
+        self._wire.close()
 
 
 def _selected(expressions: list[str], runs: Sequence[Run]) -> tuple[str, sql.Values]:
