@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import close_old_connections, connection
 from django.db.models import QuerySet
 
 from exportapp import storage
+from exportapp.lifecycle import replace_dead_connection
 from exportapp.models import Export, ExportState
 
 FOREIGN = "This is no export's file"
@@ -39,8 +39,7 @@ def audit() -> Iterator[Finding]:
 
 def _exports() -> QuerySet[Export]:
     """All exports, over a connection that works: the store may have been asked for longer than a server keeps one."""
-    if not connection.in_atomic_block:
-        close_old_connections()
+    replace_dead_connection()
     return Export.objects.all()
 
 

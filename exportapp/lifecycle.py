@@ -73,16 +73,18 @@ def now() -> datetime:
     return at
 
 
-def _retried(verb: Callable[P, R]) -> Callable[P, R]:
-    """Deadlocks and lock waits undo a whole transaction, so the verb may simply run again.
+def replace_dead_connection() -> None:
+    """A server or a firewall ends a connection that is idle for long, while a step or a store takes its time."""
+    if not transaction.get_connection().in_atomic_block:
+        close_old_connections()
 
-    A step may last longer than a server or a firewall keeps an idle connection: one that is dead is replaced first.
-    """
+
+def _retried(verb: Callable[P, R]) -> Callable[P, R]:
+    """Deadlocks and lock waits undo a whole transaction, so the verb may simply run again."""
 
     @wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not transaction.get_connection().in_atomic_block:
-            close_old_connections()
+        replace_dead_connection()
         for _ in range(4):
             try:
                 return verb(*args, **kwargs)

@@ -6,12 +6,11 @@ import logging
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import close_old_connections
 from django.db.models import Q
 
 from exportapp import storage
 from exportapp.engine.errors import ExportError
-from exportapp.lifecycle import now
+from exportapp.lifecycle import now, replace_dead_connection
 from exportapp.models import UNFINISHED, Export, ExportState
 
 log = logging.getLogger(__name__)
@@ -30,6 +29,6 @@ def tidy() -> None:
         except ExportError as error:
             log.warning("could not tidy %s: %s", export.pk, error)
             continue
-        close_old_connections()  # the store may have taken longer than the server keeps an idle connection
+        replace_dead_connection()
         # Not if it has expired meanwhile: then its file is to go as well.
         ended.filter(quiet, pk=export.pk, state=export.state).update(tidied=True)

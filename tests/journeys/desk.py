@@ -85,13 +85,13 @@ class Desk:
         )
         self.manage("shell", "-v0", "-c", code)
 
-    def request(self, dataset: str, owner: str) -> str:
-        """Asks for all columns and rows of a dataset; gives the export's id."""
+    def request(self, dataset: str, owner: str, key: str = "1") -> str:
+        """Asks for all columns and rows of a dataset; gives the export's id, the same one for the same key."""
         code = (
             "from django.contrib.auth.models import User; from exportapp import datasets, lifecycle; "
             f"from exportapp.engine.specs import Recipe; dataset = datasets.catalogue().datasets[{dataset!r}]; "
             f"recipe = Recipe({dataset!r}, tuple(column.name for column in dataset.columns)); "
-            f"print(lifecycle.request(User.objects.get(username={owner!r}), dataset, recipe, request_key='1').pk)"
+            f"print(lifecycle.request(User.objects.get(username={owner!r}), dataset, recipe, request_key={key!r}).pk)"
         )
         return self.manage("shell", "-v0", "-c", code).strip()
 
