@@ -31,7 +31,7 @@ SEED = int(os.environ.get("EXPORTAPP_SEED", "1"))
 
 @pytest.mark.timeout(600)
 def test_faults_at_random_moments_lose_double_damage_and_leave_nothing(pytestconfig: pytest.Config) -> None:
-    outcome = run(Plan(seed=SEED, seconds=90, rows=60_000, pause=2.0, fault_pause=1.5))
+    outcome = run(Plan(seed=SEED, seconds=120, rows=60_000, pause=2.0, fault_pause=1.5))
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
         print(f"\n{outcome.line}")
     report(outcome)
