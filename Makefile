@@ -1,7 +1,7 @@
 PY = .venv/bin/python
 export PORT
 
-.PHONY: run test slow lint format bench faults
+.PHONY: run test slow lint format bench faults screenshots
 
 run: ## Sets up what is missing, starts everything on this machine, makes a first export
 	@scripts/setup
@@ -39,3 +39,8 @@ faults: ## Breaks a whole desk at random (SEED=1, MINUTES=10, STORE=local, moto 
 	@scripts/setup --dev
 	@scripts/install-test-services
 	@$(PY) -m tests.faults.campaign --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) --store $(or $(STORE),local)
+
+screenshots: ## Makes a picture of every page, wide and as a phone shows it, in docs/screenshots (FOLDER=...)
+	@scripts/setup --dev
+	@scripts/install-test-services
+	@$(PY) -m tests.journeys.gallery $(or $(FOLDER),docs/screenshots)

@@ -16,7 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 from django.db.models import Q
 
-from exportapp import lifecycle
+from exportapp import figures, lifecycle
 from exportapp.doorbell import Doorbell, Refused, Unreachable, open_doorbell
 from exportapp.lifecycle import now
 from exportapp.models import Step, StepState
@@ -71,6 +71,7 @@ class Dispatcher:
         self._bell = open_doorbell(settings.BROKER_URL)
         self._pause, self._refused = 0.0, 0
         self._answered, self._swept = time.monotonic(), True
+        self._reminder = figures.Reminder()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -86,6 +87,8 @@ class Dispatcher:
     def _ring(self) -> None:
         try:
             ring_due(self._bell)
+            if hints := self._reminder.due():
+                self._bell.ring(hints)
             self._facts = {"broker": "reachable", "waiting": self._bell.depth()}  # asking also answers its heartbeats
             self._pause = 0.0
         except Unreachable as error:

@@ -584,3 +584,33 @@ def _expire(export: Export) -> bool:
             return False
         _tell(export, "expired", "The file was removed: its time was over.")
         return True
+
+
+@_retried
+def remove(export: Export, actor: User) -> bool:
+    """Expires a ready export now, because somebody wants its file gone; False when it is not ready (any more).
+
+    The file is tidied away like that of every expired export. What the person exports next has the room again at once.
+    """
+    with transaction.atomic():
+        at = now()
+        if not _move_export(export, "expire", tidied=False, expires_at=at):
+            return False
+        _tell(export, "expired", f"The file was removed by {actor.get_username()}", actor=actor)
+        return True
+
+
+# --- what an operator may ask for ------------------------------------------------------------------------------------
+
+
+@_retried
+def mail_again(export: Export, actor: User) -> bool:
+    """Has the mail of an ended export sent once more; False while none was sent or given up, or one is on its way."""
+    with transaction.atomic():
+        locked = Export.objects.select_for_update().get(pk=export.pk)
+        mails = set(locked.steps.filter(kind=StepKind.NOTIFY).values_list("state", flat=True))
+        if locked.unfinished or not mails or not mails <= {StepState.DONE, StepState.FAILED}:
+            return False
+        step = Step.objects.create(export=locked, kind=StepKind.NOTIFY, not_before=now())
+        _tell(locked, "mail again", f"Mail asked for again by {actor.get_username()}", step=step, actor=actor)
+        return True

@@ -81,6 +81,7 @@ class Export(models.Model):
             models.Index(fields=["owner", "-created_at"], name="export_owner"),
             models.Index(fields=["state", "expires_at"], name="export_state"),
             models.Index(fields=["tidied", "finished_at"], name="export_leftovers"),
+            models.Index(fields=["dataset", "-finished_at"], name="export_learned"),
         ]
 
     def __str__(self) -> str:
@@ -246,3 +247,30 @@ class PersonAttribute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value}"
+
+
+class DatasetFigures(models.Model):
+    """What a worker last counted of a dataset, for estimates and pages. Only who holds the lease may write to it.
+
+    `fingerprint` is of the definition that was looked at last; times are texts as the source stores them.
+    """
+
+    dataset = models.CharField(max_length=100, unique=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    computed_at = models.DateTimeField(null=True)
+    rows = models.BigIntegerField(null=True)
+    rows_exact = models.BooleanField(default=False)
+    oldest = models.CharField(max_length=40, blank=True)
+    newest = models.CharField(max_length=40, blank=True)
+    days = models.JSONField(default=list, help_text="Pairs of a day and its rows, in order; empty where not counted.")
+    seconds = models.FloatField(null=True, help_text="What the last look took.")
+    error = models.TextField(blank=True, help_text="Why the last look failed, for operators.")
+    tried_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["dataset"]
+        verbose_name_plural = "dataset figures"
+
+    def __str__(self) -> str:
+        return self.dataset

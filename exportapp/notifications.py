@@ -1,4 +1,4 @@
-"""The e-mails: one function each. They hold a link to the export's page and never data or a file."""
+"""The e-mails: one function each. They hold a link to a page of the desk, and never data or a file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import smtplib
 import socket
 import threading
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Self
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
+from django.utils import timezone
 
+from exportapp import datasets
 from exportapp.engine.errors import ExportError
 from exportapp.models import Export, ExportState
 
@@ -33,23 +37,52 @@ def export_failed(export: Export) -> None:
     _send(export, "export-failed")
 
 
+def export_expiring(export: Export) -> bool:
+    """Tells the owner that the file goes soon. False, and no mail, when it is gone or was fetched in the meantime.
+    Raises ExportError."""
+    if not _can_be_fetched(export) or export.events.filter(kind="downloaded").exists():
+        return False
+    _send(export, "export-expiring")
+    return True
+
+
+def new_password(person: User, path: str) -> EmailMultiAlternatives:
+    """The mail with the link to the page where the person chooses a new password, for `deliver`."""
+    until = timezone.now() + timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
+    return _message("new-password", person.email, {"person": person, "url": settings.BASE_URL + path, "until": until})
+
+
 def _can_be_fetched(export: Export) -> bool:
     # Asked anew, and by the database's clock, which is the one that ends the file.
     return Export.objects.filter(pk=export.pk, state=ExportState.READY, expires_at__gt=Now()).exists()
 
 
 def _send(export: Export, template: str) -> None:
-    context = {"export": export, "url": settings.BASE_URL + export.get_absolute_url()}
+    recipe, dataset = export.recipe, datasets.thaw(export.definition)
+    context = {
+        "export": export,
+        "url": settings.BASE_URL + export.get_absolute_url(),
+        "dataset": dataset,
+        "recipe": recipe,
+        "ranged": dataset.time_column and (recipe.start or recipe.end),
+    }
+    message = _message(template, export.owner.email, context)
+    # One outcome, one id: a mail system drops the second copy that a kill between sending and recording makes.
+    message.extra_headers["Message-ID"] = f"<{export.pk}.{template}@exportapp>"
+    deliver(message)
+
+
+def _message(template: str, to: str, context: dict[str, Any]) -> EmailMultiAlternatives:
+    context["desk"] = settings.BASE_URL
     subject = render_to_string(f"emails/{template}-subject.txt", context)
     message = EmailMultiAlternatives(
         subject=" ".join(subject.split()),
-        body=render_to_string(f"emails/{template}.txt", context),
-        to=[export.owner.email],
-        # One outcome, one id: a mail system drops the second copy that a kill between sending and recording makes.
-        headers={"Message-ID": f"<{export.pk}.{template}@exportapp>", "Auto-Submitted": "auto-generated"},
+        body=render_to_string(f"emails/{template}.txt", context).strip() + "\n",
+        to=[to],
+        headers={"Auto-Submitted": "auto-generated"},
     )
     message.attach_alternative(render_to_string(f"emails/{template}.html", context), "text/html")
-    deliver(message)
+    return message
 
 
 def deliver(message: EmailMultiAlternatives) -> None:

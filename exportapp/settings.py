@@ -118,6 +118,7 @@ ROWS_IN_ALL = int(env_number("EXPORTAPP_ROWS_IN_ALL", 0, least=0))
 MB_PER_PERSON = int(env_number("EXPORTAPP_MB_PER_PERSON", 0, least=0))
 MB_IN_ALL = int(env_number("EXPORTAPP_MB_IN_ALL", 0, least=0))
 MIN_FREE_MB = int(env_number("EXPORTAPP_MIN_FREE_MB", 500, least=0))
+FIGURES_HOURS = env_number("EXPORTAPP_FIGURES_HOURS", 6, least=0)  # 0: no figures for estimates
 
 # --- Django ----------------------------------------------------------------------------------------------------------
 

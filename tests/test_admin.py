@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -14,12 +14,16 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
 from exportapp import lifecycle
+from exportapp.engine.errors import ExportError
 from exportapp.models import Event, Export, ExportState, PersonAttribute, Process, Step, StepKind
+from exportapp.origins import process_name
 from exportapp.processes import sign_of_life
 from tests.pages import read
 from tests.scenes import HOSTILE, ask, browser, everything, finish, held, in_state, piece, take
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MODELS: list[type[Model]] = [Export, Step, Event, Process]
+ACTIONS = ["cancel_exports", "retry_exports", "expire_exports", "mail_again"]
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 
 
@@ -110,11 +114,71 @@ def test_length_of_a_list_does_not_change_its_number_of_queries(roots: Client, a
             found(roots, model)
         return len(seen)
 
-    ask(alice)
-    few = [queries(model) for model in (Export, Step, Event)]
-    for _ in range(10):
+    held(StepKind.CHUNK, alice)
+    sign_of_life("worker", {"steps": 1})
+    few = [queries(model) for model in MODELS]
+    for number in range(60):
         ask(alice)
-    assert [queries(model) for model in (Export, Step, Event)] == few
+        Process.objects.create(name=f"worker {number}", kind="worker", started_at=NOON, seen_at=NOON)
+    assert [queries(model) for model in MODELS] == few
+
+
+def test_list_of_exports_says_how_far_they_are_what_they_wait_for_and_who_has_them(roots: Client, alice: User) -> None:
+    step = held(StepKind.CHUNK, alice, parts=4)
+    lifecycle.beat(step, 4, 400)
+    other = take("elsewhere#ab12cd:77")
+    page = read(roots.get(address(Export)).content).one("table", id="result_list")
+    [row] = page.one("tbody").all("tr")
+    cells = {
+        cell.attributes["class"].removeprefix("field-").split()[0]: cell.text
+        for cell in row.children
+        if cell.tag in ("td", "th")
+    }
+    assert cells["progress"] == "10 % of 40"
+    assert (cells["rows"], cells["worker"], cells["waits"]) == ("4", "2 workers", "0 s")
+    lifecycle.fail_step(step, ExportError("The database is away."))
+    lifecycle.fail_step(other, ExportError("The database is away."))
+    Step.objects.filter(state="waiting").update(not_before=lifecycle.now() + timedelta(seconds=30))
+    row = read(roots.get(address(Export)).content).one("table", id="result_list").one("tbody").one("tr")
+    waits = row.one("td", cls="field-waits").one("span")
+    assert waits.text in ("again in 29 s", "again in 30 s")
+    assert waits.attributes["title"] == "The database is away."
+
+
+def test_page_of_an_export_shows_steps_with_their_errors_and_events_with_their_origin(
+    roots: Client, alice: User
+) -> None:
+    step = held(StepKind.CHUNK, alice, parts=2)
+    lifecycle.fail_step(step, ExportError("The database is away.", detail="(2003, 'db7')"))
+    page = read(roots.get(address(step.export)).content)
+    steps, events = page.one("div", id="steps-group"), page.one("div", id="events-group")
+    assert "The database is away. [(2003, 'db7')]" in steps.text
+    assert steps.all("a", href=f"/admin/exportapp/event/?step={step.pk}")
+    assert found(roots, Event, step=str(step.pk)) == 1
+    assert events.all("td", cls="field-origin")[0].text == process_name()
+    assert "(2003, 'db7')" in read(roots.get(address(step)).content).text
+
+
+def test_page_of_an_export_with_many_steps_shows_the_first_and_leads_to_all(roots: Client, alice: User) -> None:
+    export = ask(alice)
+    Step.objects.bulk_create(Step(export=export, kind=StepKind.CHUNK, not_before=NOON) for _ in range(300))
+    with CaptureQueriesContext(connection) as seen:
+        page = read(roots.get(address(export)).content)
+    assert len(seen) < 25
+    assert len(page.one("div", id="steps-group").one("tbody").all("tr")) == 200
+    [more] = page.all("p", cls="more")
+    assert "the first 200" in more.text
+    assert "301 found" not in more.text
+    assert roots.get(more.one("a").attributes["href"]).context["cl"].result_count == 301
+
+
+def test_nothing_on_the_pages_is_inline(roots: Client, life: None) -> None:
+    export = Export.objects.filter(state=ExportState.READY)[0]
+    for place in (address(Export), address(export), address(Step), address(Event), address(Process)):
+        for one in read(roots.get(place).content).walk():
+            assert one.tag != "style", place
+            assert "style" not in one.attributes, place
+            assert one.tag != "script" or "src" in one.attributes, place
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -192,21 +256,77 @@ def test_retry_that_cannot_be_says_why_and_tries_the_others(roots: Client, alice
     assert bobs.reruns.count() == 1
 
 
-@pytest.mark.parametrize("action", ["cancel_exports", "retry_exports"])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_who_may_only_look_may_not_act(operator: Callable[..., Client], alice: User, action: str) -> None:
-    export = ask(alice, name="January")
+    export = ask(alice, name="January") if action == "cancel_exports" else mailed(alice, "January")
     before = everything()
     watching = operator("view_export")
     page = read(watching.get(address(Export)).content)
     assert "January" in page.text
     assert not page.all("select", name="action")
+    assert not read(watching.get(address(export)).content).all("form", cls="acts")
     act(watching, action, export)
     assert everything() == before
     acting = operator("view_export", "change_export")
     choices = read(acting.get(address(Export)).content).one("select", name="action").all("option")
-    assert [one.attributes["value"] for one in choices] == ["", "cancel_exports", "retry_exports"]
+    assert [one.attributes["value"] for one in choices] == ["", *ACTIONS]
     act(acting, action, export)
     assert everything() != before
+
+
+def mailed(owner: User, name: str = "") -> Export:
+    """A ready export whose owner was told."""
+    step = held(StepKind.NOTIFY, owner)
+    finish(step)
+    Export.objects.filter(pk=step.export_id).update(name=name)
+    return Export.objects.get(pk=step.export_id)
+
+
+def test_expire_takes_the_file_of_ready_exports_and_says_who_did_it(roots: Client, root: User, alice: User) -> None:
+    exports = [in_state(alice, state) for state in ExportState.values]
+    assert act(roots, "expire_exports", *exports) == ["Expired 1 of 6; the others have no file."]
+    for export in exports:
+        was_ready = export.state == ExportState.READY
+        export.refresh_from_db()
+        assert export.events.filter(actor=root).count() == was_ready
+        assert not (was_ready and (export.state != ExportState.EXPIRED or export.tidied)), "its file is to be deleted"
+
+
+def test_mail_is_sent_again_for_what_has_ended_and_was_told(roots: Client, root: User, alice: User) -> None:
+    told, untold = mailed(alice), in_state(alice, ExportState.READY)
+    others = "the others have no mail that was sent or given up"
+    assert act(roots, "mail_again", told, untold) == [f"Mail asked for again: 1 of 2; {others}."]
+    event = told.events.get(kind="mail again")
+    assert (event.actor, event.text) == (root, "Mail asked for again by root")
+    assert event.origin == "web 127.0.0.1"
+    assert act(roots, "mail_again", told) == [f"Mail asked for again: 0 of 1; {others}."], "one is on its way"
+    step = take()
+    assert (step.kind, step) == (StepKind.NOTIFY, event.step)
+    finish(step)
+    assert told.events.filter(kind="mailed").count() == 2
+
+
+def test_buttons_on_an_exports_page_are_what_can_be_done_and_lead_back_to_it(roots: Client, alice: User) -> None:
+    def buttons(export: Export) -> list[str]:
+        return [
+            one.text
+            for form in read(roots.get(address(export)).content).all("form", cls="acts")
+            for one in form.all("button")
+        ]
+
+    ready, waiting = mailed(alice), ask(alice)
+    assert buttons(waiting) == ["Cancel"]
+    assert buttons(ready) == ["Retry", "Expire", "Send mail again"]
+    assert buttons(in_state(alice, ExportState.FAILED)) == ["Retry"]
+    form = read(roots.get(address(waiting)).content).one("form", cls="acts")
+    sent = {**dict(form.sends()), "action": "cancel_exports"}
+    response = roots.post(form.attributes["action"], sent, follow=True)
+    assert response.redirect_chain == [(address(waiting), 302)]
+    assert "Cancelled 1 of 1." in response.content.decode()
+
+
+def test_page_of_an_export_that_is_not_there_leads_away(roots: Client) -> None:
+    assert roots.get("/admin/exportapp/export/12/change/").status_code == 302
 
 
 # --- who gets in ------------------------------------------------------------------------------------------------------
@@ -243,7 +363,7 @@ def test_signs_of_life_say_who_is_there_and_how_the_broker_is(roots: Client, lif
     assert "0 s ago" in dispatcher.text
     assert dispatcher.one("img").attributes["alt"] == "True"
     assert "steps: 1" in worker.text
-    assert "5\xa0minutes ago" in worker.text.replace("5 minutes", "5\xa0minutes")
+    assert "5 min ago" in worker.text
     assert worker.one("img").attributes["alt"] == "False"
 
 

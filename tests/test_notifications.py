@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -25,7 +26,7 @@ from exportapp import lifecycle, notifications
 from exportapp.engine.errors import ExportError
 from exportapp.environment import mail
 from exportapp.models import Export, ExportState, Step, StepKind, StepState
-from exportapp.notifications import deliver, export_failed, export_ready
+from exportapp.notifications import deliver, export_expiring, export_failed, export_ready
 from tests.pages import Element, read
 from tests.scenes import HOSTILE, held, in_state
 from tests.services import MailServer, wait_until
@@ -134,6 +135,73 @@ def test_failed_mail_says_why_in_both_forms(alice: User, mailserver: MailServer)
     assert html.one("a").attributes["href"] == url
     for text in (plain, html.text):
         assert "The table is <gone>." in text
+        for way in ("What can be done", "Edit as new", "Run again"):
+            assert way in text
+
+
+def fetched(export: Export, alice: User) -> None:
+    lifecycle.note_download(export, alice)
+
+
+def over(export: Export, alice: User) -> None:
+    Export.objects.filter(pk=export.pk).update(expires_at=lifecycle.now() - timedelta(seconds=1))
+
+
+def expired_meanwhile(export: Export, alice: User) -> None:
+    Export.objects.filter(pk=export.pk).update(state=ExportState.EXPIRED)
+
+
+def test_mail_about_the_last_day_says_until_when_in_both_forms(alice: User, mailserver: MailServer) -> None:
+    export = ready(alice)
+    assert export_expiring(export)
+    message = received(mailserver)
+    assert message["Subject"] == "Goes tomorrow: January"
+    assert message["Message-ID"] == f"<{export.pk}.export-expiring@exportapp>"
+    plain, html = texts(message)
+    url = f"https://exports.example.com/exports/{export.pk}/"
+    assert url in plain.split()
+    assert html.one("a").attributes["href"] == url
+    for text in (plain, html.text):
+        assert f"removed on {export.expires_at:%-d %B %Y, %H:%M} UTC" in text
+        assert "1 row, 25" in text
+        assert "Run again" in text
+
+
+@pytest.mark.parametrize("meanwhile", [fetched, over, expired_meanwhile])
+def test_no_mail_about_the_last_day_of_what_was_fetched_or_is_gone(
+    alice: User, mailserver: MailServer, meanwhile: Callable[[Export, User], None]
+) -> None:
+    export = ready(alice)
+    meanwhile(export, alice)
+    assert not export_expiring(export)
+    assert mailserver.messages == []
+
+
+ALL = {"export-ready": ExportState.READY, "export-expiring": ExportState.READY, "export-failed": ExportState.FAILED,
+       "export-gone": ExportState.EXPIRED}  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ALL)
+def test_mail_looks_good_without_asking_anybody(alice: User, mailserver: MailServer, template: str) -> None:
+    export = in_state(alice, ALL[template], name="January", zone="Europe/Berlin")
+    {"export-failed": export_failed, "export-expiring": export_expiring}.get(template, export_ready)(export)
+    source = received(mailserver).get_body(("html",)).get_content()  # type: ignore[union-attr]
+    page = read(source)
+    assert not re.findall(r"(?:src|url|@import|<link)[=( ]", source)
+    assert set(re.findall(r"https?://[^/\s\"<.]+", source)) <= {"https://exports"}
+    assert [link.text for link in page.all("a")] == [page.one("a", cls="button").text]
+    assert page.one("meta", name="color-scheme").attributes["content"] == "light dark"
+    assert "max-width: 600px" in source
+    if template != "export-gone":
+        facts = " ".join(row.text for row in page.all("td", cls="what"))
+        assert facts.startswith("Orders 2026-01-01 to 2026-02-01 (not included), Europe/Berlin CSV")
+
+
+def test_both_forms_name_no_range_where_there_is_none(alice: User, mailserver: MailServer) -> None:
+    export_ready(in_state(alice, ExportState.READY, name="All", dataset="products"))
+    plain, html = texts(received(mailserver))
+    for text in (plain, html.text):
+        assert "not included" not in text
 
 
 def test_mail_holds_no_data_and_no_file(alice: User, mailserver: MailServer) -> None:

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What depends on the database: locks, clocks, queries of lists, times, and texts of all kinds.
 MODULES = [
     "tests/test_lifecycle.py", "tests/test_claim.py", "tests/test_dispatcher.py", "tests/web/test_health.py",
-    "tests/web/test_my_exports.py", "tests/test_admin.py::test_every_list_and_every_row_can_be_read",
+    "tests/web/test_my_exports.py", "tests/test_figures.py", "tests/test_monitor.py",
+    "tests/test_admin.py::test_every_list_and_every_row_can_be_read",
     "tests/test_admin.py::test_exports_are_found_by_what_operators_know_of_them",
 ]  # fmt: skip
 ELSEWHERE = "not behind_200 and not hostile"  # long, and the same on every database

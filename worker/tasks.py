@@ -15,7 +15,7 @@ from django.core.management.base import SystemCheckError
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from exportapp import datasets, lifecycle
+from exportapp import datasets, figures, lifecycle
 from exportapp.celery import app, draining
 from exportapp.checks import check_settings
 from exportapp.engine.errors import ExportError, Interrupted, LeaseLost
@@ -33,13 +33,15 @@ MISTAKES = 3  # attempts at a step that fails in a way nobody foresaw
 def work(hint: Any = None) -> None:
     """Runs steps until none may run or the slice is over. `hint` is the step that was rung for, and only a hint."""
     hinted = hint if isinstance(hint, int) else None
-    ends = time.monotonic() + settings.SLICE_SECONDS
+    ends, idle = time.monotonic() + settings.SLICE_SECONDS, True
     try:
         while not draining() and (step := lifecycle.claim(process_name(), hinted)):
             run(step)
-            hinted = None
+            hinted, idle = None, False
             if time.monotonic() >= ends:
                 break
+        if idle and not draining():
+            figures.refresh_one(draining)
     except DatabaseError as error:  # the dispatcher rings again when it is back
         log.error("the app database does not answer: %s", error)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.http import QueryDict
 from django.utils import timezone
 
 from exportapp import recipes
-from exportapp.datasets import Dataset
+from exportapp.datasets import Dataset, DatasetColumn
 from exportapp.engine.compression import COMPRESSIONS
 from exportapp.engine.encoders import FORMATS
 from exportapp.engine.encoders.delimited import DELIMITERS, NULLS
@@ -23,6 +25,19 @@ from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter, to_json
 
 _ANCHORS = {"start": "id_start", "end": "id_end", "zone": "id_zone", "columns": "columns", "format": "formats",
             "compression": "formats", "options": "options"}  # fmt: skip
+_HELPERS = ("add_filter", "remove_filter", "preset", "use_format")  # buttons that change the form and start nothing
+_KINDS = {
+    "integer": "whole number", "decimal": "number", "float": "number", "text": "text", "date": "date",
+    "datetime": "date and time", "time": "time of day", "boolean": "yes or no", "json": "JSON", "binary": "bytes",
+}  # fmt: skip
+DELIMITED = ("csv", "tsv")  # what a spreadsheet opens and guesses the types of
+_IDS = re.compile(
+    r"\b(ids?|no|nos|nr|numbers?|zip|postcodes?|postal|phones?|mobile|fax|tracking|sku|codes?|barcodes?|ean|gtin|isbn|"
+    r"iban|vat|cards?|accounts?|serials?|references?)\b"
+)
+_ZEROS = re.compile(r"(zeros? in front|leading zeros?)")
+_DIGITS = re.compile(r"\b(\d+) digits\b")
+_KEPT_DIGITS = 15
 
 
 @dataclass
@@ -72,6 +87,8 @@ class ExportForm(forms.Form):
     recipe: Recipe
 
     def __init__(self, dataset: Dataset, data: QueryDict | None = None, recipe: Recipe | None = None) -> None:
+        self.asked = data is not None and not any(name in data for name in _HELPERS)  # for an export, and no help
+        data = data if data is None or self.asked else _helped(dataset, data)
         defaults = {"consistency": "chunked", **asdict(FileOptions())}
         super().__init__(data, initial={"token": uuid.uuid4().hex, "notify": True, **defaults, **_first_range(dataset)})
         self.dataset = dataset
@@ -176,8 +193,35 @@ class ExportForm(forms.Form):
         return any(column.type == "datetime" for column in self.dataset.columns)
 
     def column_choices(self) -> list[dict[str, Any]]:
-        ticked = set(self.columns)
-        return [{"column": column, "ticked": column.name in ticked} for column in self.dataset.columns]
+        """All columns, the ticked ones in their chosen order; the others stay where the dataset has them."""
+        known = {column.name: (at, column) for at, column in enumerate(self.dataset.columns)}
+        chosen = [name for name in dict.fromkeys(self.columns) if name in known]
+        ticked, ordered = set(chosen), iter(chosen)
+        names = [next(ordered) if name in ticked else name for name in known]
+        return [
+            {
+                "column": column,
+                "ticked": name in ticked,
+                "at": at,
+                "kind": "choice" if column.choices else _KINDS[column.type],
+                "danger": danger(column),
+            }
+            for name, (at, column) in ((name, known[name]) for name in names)
+        ]
+
+    def damaged(self) -> list[dict[str, str]]:
+        """The ticked columns that a spreadsheet would change when it opens the file, as label, and why."""
+        if self.format not in DELIMITED:
+            return []
+        columns = [column for name in self.columns if (column := self.dataset.column(name))]
+        return [{"label": column.label, "why": why} for column in columns if (why := danger(column))]
+
+    def presets(self) -> list[Preset]:
+        return presets(timezone.now(), self.dataset, str(self["zone"].value() or ""))
+
+    def typed_range(self) -> tuple[str, str]:
+        """The range that stands in the fields now."""
+        return str(self["start"].value() or ""), str(self["end"].value() or "")
 
     def format_choices(self) -> list[dict[str, Any]]:
         return [{"key": key, "entry": entry, "chosen": key == self.format} for key, entry in FORMATS.items()]
@@ -208,26 +252,91 @@ def _filter_rows(data: QueryDict) -> list[FilterRow]:
     return [row for index, row in enumerate(rows) if row.used and str(index) != removed]
 
 
+def _helped(dataset: Dataset, data: QueryDict) -> QueryDict:
+    """What was typed, with what the pressed button puts into other fields."""
+    data = data.copy()
+    chosen = {one.key: one for one in presets(timezone.now(), dataset, data.get("zone", ""))}.get(
+        data.get("preset", "")
+    )
+    if chosen:
+        data["start"], data["end"] = chosen.start, chosen.end
+    if (form := FORMATS.get(data.get("use_format", ""))) is not None:
+        data["format"] = data.get("use_format", "")
+        if data.get("compression", "") not in form.compressions:
+            data["compression"] = form.compressions[0]
+    return data
+
+
+def danger(column: DatasetColumn) -> str:
+    """Why a spreadsheet may change the values of a column when it opens a delimited file; '' when it will not.
+
+    Goes by what is declared, for no value is known here: by what the description says of digits, and for texts also by
+    names of what looks like a number and is none.
+    """
+    told = column.description.lower()
+    if column.type not in ("text", "integer", "decimal") or column.choices:
+        return ""
+    if any(int(digits) > _KEPT_DIGITS for digits in _DIGITS.findall(told)):
+        return f"more than {_KEPT_DIGITS} digits"
+    if column.type != "text":
+        return ""
+    if _ZEROS.search(told):
+        return "zeros in front"
+    named = f"{column.name} {column.label}".lower().replace("_", " ")
+    return "perhaps zeros in front or many digits" if _IDS.search(named) else ""
+
+
 def _first_range(dataset: Dataset) -> dict[str, str]:
     """The month before this one: complete, and small enough for a first try. No range without a time to choose by."""
     if not dataset.time_column:
         return {"zone": dataset.stored_zone}
-    end = timezone.now().replace(day=1)
-    start = (end - timedelta(days=1)).replace(day=1)
-    pattern = "%Y-%m-%d" if dataset.time_is_day else "%Y-%m-%d 00:00"
-    return {"start": start.strftime(pattern), "end": end.strftime(pattern), "zone": dataset.stored_zone}
+    end = timezone.now().date().replace(day=1)
+    start = _months_before(end, 1)
+    return {"start": _typed(start, dataset), "end": _typed(end, dataset), "zone": dataset.stored_zone}
 
 
-def presets(today: datetime) -> list[tuple[str, str, str]]:
-    """Ranges that people often want, as label, first day and the day after the last."""
-    day = today.date()
-    month = day.replace(day=1)
-    last_month = (month - timedelta(days=1)).replace(day=1)
+def _typed(day: date, dataset: Dataset) -> str:
+    return day.isoformat() if dataset.time_is_day else f"{day.isoformat()} 00:00"
+
+
+def _months_before(month: date, number: int) -> date:
+    for _ in range(number):
+        month = (month - timedelta(days=1)).replace(day=1)
+    return month
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A range that people often want: as the fields have it, both '' for all there is."""
+
+    key: str
+    label: str
+    start: str
+    end: str
+
+
+def presets(now: datetime, dataset: Dataset, zone: str) -> list[Preset]:
+    """The ranges that are whole days of a zone and no longer than the dataset allows; none without a time to choose by."""
+    if not dataset.time_column:
+        return []
+    day = now.astimezone(ZoneInfo(zone if zone in available_timezones() else "UTC")).date()
+    tomorrow, month = day + timedelta(days=1), day.replace(day=1)
+    quarter = month.replace(month=month.month - (month.month - 1) % 3)
     spans = [
-        ("Yesterday", day - timedelta(days=1), day),
-        ("Last 7 days", day - timedelta(days=7), day),
-        ("Last 30 days", day - timedelta(days=30), day),
-        ("Last month", last_month, month),
-        ("This year", day.replace(month=1, day=1), day + timedelta(days=1)),
+        ("today", "Today", day, tomorrow),
+        ("yesterday", "Yesterday", day - timedelta(days=1), day),
+        ("last-7", "Last 7 days", day - timedelta(days=7), day),
+        ("last-30", "Last 30 days", day - timedelta(days=30), day),
+        ("last-month", "Last month", _months_before(month, 1), month),
+        ("last-quarter", "Last quarter", _months_before(quarter, 3), quarter),
+        ("this-year", "Year to date", day.replace(month=1, day=1), tomorrow),
     ]
-    return [(label, start.isoformat(), end.isoformat()) for label, start, end in spans]
+    most = dataset.max_days
+    if most:  # nobody may have all: the longest range that ends now stands for it
+        spans.append(("longest", "Longest", tomorrow - timedelta(days=most), tomorrow))
+    fit = [
+        Preset(key, label, _typed(start, dataset), _typed(end, dataset))
+        for key, label, start, end in spans
+        if not most or (end - start).days <= most
+    ]
+    return fit if most else [*fit, Preset("all", "All", "", "")]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
+from exportapp import figures
 from exportapp.models import Event, Export, ExportState, PersonAttribute, Step, StepKind
 from tests.pages import Element, Pairs, beside, changed, read
 from tests.scenes import HOSTILE, ask, browser, last, new_form, send, the_form
@@ -98,7 +101,7 @@ columns = [{ name = "id", type = "integer" }, { name = "at", type = "datetime" }
 AS_THEY_ARE = (
     "Times of a known zone (TIMESTAMP, or declared by an operator) are in the time zone chosen here, others as stored."
 )
-IN_THE_ZONE = "The file has them in the time zone chosen here."
+IN_THE_ZONE = "The file has its times in the time zone chosen here."
 
 
 def test_zone_is_asked_for_where_there_are_times_and_no_range(alices: Client, settings: Settings) -> None:
@@ -407,3 +410,85 @@ def test_choices_are_offered_to_the_formats_that_have_them(alices: Client) -> No
     offered = [one.attributes["data-formats"] for one in form.all("div") if "data-formats" in one.attributes]
     assert offered == ["csv tsv jsonl", "csv tsv xlsx", "csv", "csv tsv"]  # compression, header, delimiter, NULL
     assert form.one("details").attributes["data-formats"] == "csv tsv jsonl xlsx"
+
+
+# --- choosing a dataset ------------------------------------------------------------------------------------------------
+
+
+def cards(client: Client, words: str = "") -> list[str]:
+    """The datasets that the page shows for these words."""
+    page = read(client.get("/exports/new/", {"q": words} if words else {}).content)
+    shown = [card for card in page.all("li", cls="choice") if "hidden" not in card.attributes]
+    assert ("hidden" in page.one(id="none").attributes) == bool(shown)
+    return [card.one("a").text for card in shown]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("", ["Orders", "Products", "Revenue"]),
+        ("  ", ["Orders", "Products", "Revenue"]),
+        ("REV", ["Revenue"]),
+        ("e-mail customer", ["Orders"]),
+        ("e-mail product", []),
+        ("salary", []),
+    ],
+)
+def test_datasets_are_found_by_every_word_of_names_and_columns(alices: Client, words: str, found: list[str]) -> None:
+    assert cards(alices, words) == found
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_hostile_search_is_kept_and_escaped(alices: Client, words: str) -> None:
+    page = read(alices.get("/exports/new/", {"q": words}).content)
+    assert page.one(id="q").attributes["value"] == words.strip()
+    assert not page.all("img", src="x")
+
+
+def test_card_and_form_tell_what_is_known_of_a_dataset(alices: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = timezone.now() - timedelta(hours=3)
+    known = figures.Figures(1234567, False, newest + timedelta(hours=2), None, newest, ())
+    monkeypatch.setattr("exportapp.figures.shown", lambda declared: {"orders": known})
+    page = read(alices.get("/exports/new/").content)
+    [card] = [one for one in page.all("li", cls="choice") if "Orders" in one.text]
+    assert "≈ 1,234,567" in card.text
+    assert "3 hours ago" in card.text.replace("\xa0", " ")
+    assert "Counted an hour ago" in card.text.replace("\xa0", " ")
+    assert not page.all("dl")[1:]
+    assert "About 1,234,567 rows, newest 3 hours ago" in new_form(alices).one("main").text.replace("\xa0", " ")
+
+
+# --- helping without starting -------------------------------------------------------------------------------------------
+
+
+def test_preset_fills_the_range_keeps_all_else_and_starts_nothing(alices: Client) -> None:
+    pairs = filled(alices, name="Kept", start="nonsense")
+    response = send(alices, ORDERS, [*pairs, ("preset", "last-month")])
+    assert response.status_code == 200
+    page = read(response.content)
+    assert not page.all(id="problems")
+    assert page.one("button", value="last-month").attributes["aria-pressed"] == "true"
+    sent = dict(the_form(page).sends())
+    assert sent["start"].endswith("-01 00:00")
+    kept(page, [(name, sent.get(name, value) if name in ("start", "end") else value) for name, value in pairs])
+    assert not Export.objects.exists()
+
+
+def test_spreadsheet_warning_stands_beside_the_format_with_its_remedy(alices: Client, settings: Settings) -> None:
+    text = settings.DATASETS_FILE.read_text()
+    settings.DATASETS_FILE.write_text(
+        text.replace('name = "status"', 'name = "status", description = "zeros in front"')
+    )
+    page = new_form(alices)
+    warning = page.one(id="damage")
+    assert "hidden" not in warning.attributes
+    assert "would change Status (zeros in front)." in warning.text
+    form = the_form(page)
+    page = read(send(alices, ORDERS, form.sends("use_format", "xlsx")).content)
+    assert "hidden" in page.one(id="damage").attributes
+    assert ("format", "xlsx") in the_form(page).sends()
+
+
+def test_columns_come_back_in_the_order_that_was_sent(alices: Client) -> None:
+    page = refused(alices, filled(alices, columns=["total", "id"], end="soon"))
+    assert [value for name, value in the_form(page).sends() if name == "columns"] == ["total", "id"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,9 +13,15 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from exportapp import lifecycle
-from exportapp.engine.specs import FileOptions, RecipeFilter
-from exportapp.models import Event, Export, ExportState, Step, StepKind
+from exportapp import datasets, lifecycle, recipes
+from exportapp.engine.encoders import FORMATS
+from exportapp.engine.specs import FileOptions, Recipe, RecipeFilter
+from exportapp.management import asked
+from exportapp.management.commands.run_export import Command
+from exportapp.models import Event, Export, ExportState, Step, StepKind, StepState
+from exportapp.web.progress import strip
+from exportapp.web.repairs import repairs
+from exportapp.web.words import command, short, span_words
 from tests.pages import Element, read
 from tests.scenes import HOSTILE, ask, browser, in_state
 
@@ -66,8 +75,9 @@ def test_receipt_is_shown_once_there_is_a_file(alices: Client, alice: User) -> N
     )  # fmt: skip
     facts = told(shown(alices, export))
     assert facts["Rows"] == "1"
-    assert facts["Size"].startswith("7 bytes")
-    assert facts["SHA-256"] == (export.receipt or {})["sha256"]
+    assert facts["Size"] == "7 bytes (7 bytes)"
+    assert facts["SHA-256"] == f"{(export.receipt or {})['sha256']} Copy the SHA-256"
+    assert "Values" not in facts, "a receipt of old says nothing about them"
     assert facts["Read"] == "1 January 2026, 10:00:00 to 10:00:07 UTC, one statement"
     assert facts["Format"] == "CSV, gzip"
     assert "What is in the file" not in shown(alices, ask(alice)).text
@@ -93,14 +103,15 @@ def test_page_polls_while_the_export_is_unfinished(alices: Client, alice: User, 
     export = in_state(alice, state)
     region = shown(alices, export).one(id="export")
     assert region.attributes.get("hx-get") == (f"/exports/{export.pk}/" if export.unfinished else None)
-    ids = [one.attributes.get("id") for one in region.walk() if one.tag in ("a", "button")]
+    ids = [one.attributes.get("id") for one in region.walk() if one.tag in ("a", "button", "summary")]
     assert all(ids), "without an id the focus is lost at each poll"
 
 
 def test_failed_export_says_why_and_offers_to_change_it(alices: Client, alice: User) -> None:
     export = in_state(alice, ExportState.FAILED)
     page = shown(alices, export)
-    assert page.one(cls="bad").text == "The table is <gone>."
+    assert page.one("h2", cls="bad").text == "The table is <gone>."
+    assert "Nothing is lost: run it again" in page.text
     edit = [link for link in page.all("a") if link.text == "Edit as new"]
     assert [link.attributes["href"] for link in edit] == [f"/exports/new/orders/?like={export.pk}"]
 
@@ -136,8 +147,9 @@ def test_export_with_very_many_parts_has_a_page_of_few_queries(alices: Client, a
         Event.objects.create(export=export, at=at, kind="retry", text="again", actor=alice)
     assert queries() == few
     page = shown(alices, export)
-    assert len(page.one(cls="strip").all("li")) == 500
-    assert "1200 parts" in page.text
+    assert len(page.one(cls="strip").all("svg")) == 60
+    assert page.one(cls="strip").attributes["aria-label"] == "0 of 1,200 parts read"
+    assert "1,200 parts" in page.text
 
 
 def test_repetition_names_what_it_repeats(alices: Client, alice: User) -> None:
@@ -148,12 +160,13 @@ def test_repetition_names_what_it_repeats(alices: Client, alice: User) -> None:
 
 
 def test_operator_sees_whose_it_is_and_only_what_operators_may_do(alice: User, root: User) -> None:
-    expected = {"queued": ["Cancel"], "running": ["Cancel"], "ready": ["Download"]}
+    stop = ["Cancel N", "Let it go on", "Stop it"]
+    expected = {"queued": stop, "running": stop, "ready": ["Download, 7 bytes N"]}
     for state in ExportState.values:
         page = shown(browser(root), in_state(alice, state, name="N"))
         assert told(page)["Owner"] == "alice"
-        controls = [one.text for one in page.all("button") + page.all("a", cls="btn")]
-        assert controls == [f"{action} N" for action in expected.get(state, [])], state
+        controls = [one.text for one in page.all("button") + page.all("a", cls="btn") if "hidden" not in one.attributes]
+        assert controls == expected.get(state, []), state
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -171,3 +184,211 @@ def test_dataset_that_is_no_longer_offered_does_not_break_the_page(alices: Clien
     settings.DATASETS_FILE.write_text("[sources.shop]\n")
     page = shown(alices, export)
     assert told(page)["Dataset"] == "Orders"
+    assert "not offered to you any more" in page.one(id="not-offered").text
+    assert not page.all("a", id="edit")
+    assert not page.all(id="command")
+    assert "Run again" not in page.text
+    assert page.all("a", id=f"download-{export.pk}"), "the file is there all the same"
+
+
+# --- as a command -----------------------------------------------------------------------------------------------------
+
+
+def understood(text: str) -> Recipe:
+    """The recipe that run_export makes of a command, as a shell hands it over."""
+    program, name, *arguments = shlex.split(text.replace("\\\n", " "))
+    assert (program, name) == ("manage.py", "run_export")
+    options: dict[str, Any] = vars(Command().create_parser("manage.py", "run_export").parse_args(arguments))
+    asked.check_texts(options)
+    return asked.recipe(options, asked.dataset(options["dataset"]))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe("products", ("id", "name")),
+        Recipe("orders", ("total", "id"), start="2026-01-01 06:30", end="2026-02-01", zone="Asia/Tokyo", format="xlsx"),
+        Recipe("products", ("name",), compression="gzip", format="jsonl"),
+        Recipe("products", ("name",), format="tsv", options=FileOptions(header="names", null="\\N", exact=True)),
+        Recipe("products", ("name",), options=FileOptions("names", ";", True, "NULL", True)),
+        Recipe("products", ("name",), options=FileOptions(delimiter="\t")),
+        Recipe(
+            "products", ("id",), filters=(RecipeFilter("id", "between", ("-5", "")), RecipeFilter("id", "eq", ("-7",)))
+        ),
+        Recipe(
+            "products", ("id",), filters=(RecipeFilter("name", "in", ("a b", "it's", "c,d", "$(rm -rf /)", "e\\,f")),)
+        ),
+        Recipe(
+            "products", ("id",), filters=(RecipeFilter("name", "eq", ("=a, ~b",)), RecipeFilter("name", "not_empty"))
+        ),
+        Recipe(
+            "products",
+            ("id",),
+            filters=(RecipeFilter("name", "contains", ("100 % ;\n`x`",)), RecipeFilter("id", "empty")),
+        ),
+    ],
+    ids=str,
+)
+def test_command_asks_for_the_very_same_recipe(recipe: Recipe) -> None:
+    dataset = datasets.catalogue().datasets[recipe.dataset]
+    recipe = replace(recipe, options=recipes.heeded(recipe.format, recipe.options))
+    assert not recipes.problems(recipe, dataset)
+    text = command(recipe, dataset, "-strange; name.csv")
+    assert understood(text) == replace(recipe, consistency="snapshot")
+
+
+def test_command_names_the_person_only_where_rows_depend_on_it() -> None:
+    known = datasets.catalogue().datasets
+    assert "--user 'al ice'" in command(Recipe("regional", ("country",)), known["regional"], "a.csv", "al ice")
+    assert "--user" not in command(Recipe("products", ("id",)), known["products"], "a.csv", "alice")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe("products", ("a,b",)),
+        Recipe("products", ("id",), filters=(RecipeFilter("na=me", "eq", ("a",)),)),
+        Recipe("products", ("id",), filters=(RecipeFilter("name", "in", ("a\\", "b")),)),
+    ],
+)
+def test_what_a_command_line_cannot_say_has_no_command(recipe: Recipe) -> None:
+    assert command(recipe, datasets.catalogue().datasets["products"], "a.csv") == ""
+
+
+def test_command_is_on_the_page_to_be_copied(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.READY, name="It's <all>", zone="Europe/Berlin")
+    page = shown(alices, export)
+    assert page.one("button", id="copy-command").attributes["data-copy"] == "command"
+    assert understood("".join(map(str, page.one(id="command").children))) == replace(
+        export.recipe, consistency="snapshot"
+    )
+
+
+# --- repairs ----------------------------------------------------------------------------------------------------------
+
+
+def offered(owner: User, error: str, **recipe: Any) -> dict[str, tuple[Recipe, ...]]:
+    export = in_state(owner, ExportState.FAILED, **recipe)
+    Export.objects.filter(pk=export.pk).update(error=error)
+    export.refresh_from_db()
+    return {one.label: one.recipes for one in repairs(export, datasets.catalogue().datasets[export.dataset])}
+
+
+TOO_MUCH = "More than 10 rows: that is the most to be exported at once. Choose a shorter range or add a condition."
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "cut"),
+    [
+        ("2026-01-01", "2026-02-01", "2026-01-16"),
+        ("2026-01-01 00:00", "2026-01-02 00:00", "2026-01-01 12:00"),
+        ("2026-01-01 10:00", "2026-01-01 10:03", "2026-01-01 10:01"),
+        ("2026-01-01 10:00", "2026-01-01 10:01", ""),
+    ],
+)
+def test_too_long_a_range_is_cut_in_two_that_meet(alice: User, start: str, end: str, cut: str) -> None:
+    found = offered(alice, TOO_MUCH, start=start, end=end, zone="Europe/Berlin")
+    halves = [(one.start, one.end) for one in found.get("Export it in two halves", ())]
+    assert halves == ([(start, cut), (cut, end)] if cut else [])
+
+
+def test_days_are_not_cut(alice: User) -> None:
+    assert not offered(alice, TOO_MUCH, dataset="revenue", start="2026-01-01", end="2026-01-02")
+    assert offered(alice, TOO_MUCH, dataset="revenue", start="2026-01-01", end="2026-01-03")
+
+
+def test_without_both_ends_there_is_nothing_to_halve(alice: User) -> None:
+    assert not offered(alice, TOO_MUCH, dataset="revenue", start="", end="2026-01-03")
+
+
+@pytest.mark.parametrize(
+    ("error", "format", "label", "becomes"),
+    [
+        ("A text is too long. Leave the column out, or choose CSV, JSON Lines or Parquet.", "xlsx", "CSV", "csv"),
+        ("It is no UTF-8 text. Leave the column out, or choose CSV.", "csv", "", ""),
+        ("A number is too long. Leave it out, or choose JSON Lines or CSV.", "parquet", "JSON Lines", "jsonl"),
+    ],
+)
+def test_format_that_the_sentence_proposes_is_one_click_away(
+    alice: User, error: str, format: str, label: str, becomes: str
+) -> None:
+    found = offered(alice, error, format=format)
+    made = found.get(f"Export it as {label}", ())
+    assert [one.format for one in made] == ([becomes] if becomes else [])
+    assert all(one.options == FileOptions() for one in made)
+
+
+def test_column_that_the_sentence_names_can_be_left_out(alice: User) -> None:
+    error = "The column Status is declared as a number but holds a text. An operator has to correct it."
+    columns = ("id", "status", "total")
+    [repaired] = offered(alice, error, columns=columns)["Leave out Status"]
+    assert repaired.columns == ("id", "total")
+    assert not offered(alice, error, columns=("status",)), "nothing would be left"
+    assert not offered(alice, "The column Stat is gone.", columns=columns)
+
+
+def test_failed_page_offers_its_repairs_to_the_owner_alone(alices: Client, alice: User, root: User) -> None:
+    export = in_state(alice, ExportState.FAILED)
+    Export.objects.update(error=TOO_MUCH)
+    [repair] = [one.one("form") for one in shown(alices, export).one(cls="repairs").all("li") if one.all("form")]
+    assert ("repair", "halves") in repair.sends("repair", "halves")
+    assert not shown(browser(root), export).all(cls="repairs")
+
+
+# --- strip, title and words -------------------------------------------------------------------------------------------
+
+
+def test_strip_fills() -> None:
+    done, half = (StepState.DONE, 5, 5), (StepState.RUNNING, 5, 10)
+    waits, wide = (StepState.WAITING, 0, 10), (StepState.RUNNING, 99, 10)
+    told = [(cell.state, cell.filled) for cell in strip([done, half, wide, waits, (StepState.FAILED, 1, None)])]
+    assert told == [("done", 100), ("running", 50), ("running", 95), ("waiting", 0), ("failed", 0)]
+    assert strip([]) == []
+    many = strip([done] * 900 + [half] + [waits] * 299)
+    assert [cell.state for cell in many] == ["done"] * 45 + ["running"] + ["waiting"] * 14
+    assert [cell.state for cell in strip([done, waits], ended=True)] == ["done", "dropped"]
+
+
+@pytest.mark.parametrize(("state", "title"), [("queued", "Waiting"), ("ready", "Ready"), ("failed", "Failed")])
+def test_tab_says_the_state(alices: Client, alice: User, state: str, title: str) -> None:
+    page = read(alices.get(in_state(alice, state, name="N").get_absolute_url()).content)
+    assert page.one("title").text == f"{title} · N · exportapp"
+
+
+def test_tab_says_how_far_it_is_and_a_reader_hears_each_quarter(alices: Client, alice: User) -> None:
+    export = in_state(alice, ExportState.RUNNING, name="N")
+    Export.objects.filter(pk=export.pk).update(rows_estimated=100)
+    step = Step.objects.create(export=export, kind=StepKind.CHUNK, not_before=lifecycle.now(), state=StepState.RUNNING)
+    for rows, title, said in ((0, "0 %", "N: running"), (24, "24 %", "N: running"), (49, "49 %", "N: running, a quarter is read"),
+                              (62, "62 %", "N: running, half of it is read"),
+                              (120, "99 %", "N: running, three quarters are read")):  # fmt: skip
+        Step.objects.filter(pk=step.pk).update(rows_done=rows)
+        page = read(alices.get(export.get_absolute_url()).content)
+        assert page.one("title").text == f"{title} · N · exportapp"
+        assert page.one(id="export").attributes["data-said"] == said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (0, 1, "1 s"),
+        (1, 2, "1–2 s"),
+        (0, 7, "up to 7 s"),
+        (33, 61, "30–65 s"),
+        (70, 130, "1–3 min"),
+        (3000, 9000, "up to 3 h"),
+    ],
+)
+def test_spans_are_told_in_round_numbers(low: int, high: int, told: str) -> None:
+    assert span_words(low, high) == told
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(9_999, "9,999"), (12_345, "12 k"), (1_240_000, "1.24 M"), (3 * 10**9, "3.00 bn")]
+)
+def test_numbers_are_short(number: int, told: str) -> None:
+    assert short(number) == told
+
+
+def test_every_format_has_a_name_that_repairs_can_find() -> None:
+    assert len({form.label for form in FORMATS.values()}) == len(FORMATS)

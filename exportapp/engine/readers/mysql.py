@@ -23,7 +23,7 @@ from MySQLdb.constants import FIELD_TYPE, FLAG
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import cut, cut_at, guesses, key_of, null_key
-from exportapp.engine.readers.base import COUNT_LIMIT
+from exportapp.engine.readers.base import COUNT_LIMIT, Histogram, TooSlow, days_of
 from exportapp.engine.runs import Layout, Run
 from exportapp.engine.specs import MOMENT_TYPES, Column, Key, KeyRange, KeyValue, Plan, Query, Row
 
@@ -162,6 +162,7 @@ class MySQLReader:
         self._flags: dict[str, int] = {}
         self._streaming = False
         self._comment = ""
+        self._most: int | None = None  # rows of a stream
         try:
             self._begin()
         except ExportError:
@@ -224,9 +225,9 @@ class MySQLReader:
             return [key_of((lead,), row)[0] for row in found]
         return []
 
-    def _quickly(self, statement: str, values: sql.Values) -> Any:
-        """The rows of a statement that planning can do without; the server gives it up after PLAN_SECONDS."""
-        self._limit(PLAN_SECONDS)
+    def _quickly(self, statement: str, values: sql.Values, seconds: float | None = None) -> Any:
+        """The rows of a statement that can be done without; the server gives it up after PLAN_SECONDS or `seconds`."""
+        self._limit(seconds or PLAN_SECONDS)
         try:
             return self._rows(statement, values)
         finally:
@@ -236,6 +237,42 @@ class MySQLReader:
         """Has the server give up every statement that takes longer."""
         setting = f"max_statement_time={seconds}" if self._mariadb else f"max_execution_time={int(seconds * 1000)}"
         self._connection.query(f"SET {setting}".encode())
+
+    def histogram(self, query: Query, column: Column | None, seconds: float, comment: str) -> Histogram:
+        self._comment = comment
+        with _explained():
+            clause, values = sql.where(DIALECT, query, KeyRange())
+            base = f"FROM {sql.source(DIALECT, query)}{clause}"
+            rows, exact = self._estimate(base, values)
+            if column is None or not (exact or self._has_index(query, column)):
+                return Histogram(rows, exact)
+            with _none_of(TOO_SLOW):
+                return self._by_day(DIALECT.column(column), base, values, seconds)
+            return Histogram(rows, exact)
+
+    def _by_day(self, name: str, base: str, values: sql.Values, seconds: float) -> Histogram:
+        ends = self._quickly(f"SELECT MIN({name}), MAX({name}) {base}", values, seconds)[0]
+        oldest, newest = ((value or b"").decode(errors="replace") for value in ends)
+        # Grouped by an index of the column the rows themselves are not read.
+        counted = self._quickly(f"SELECT DATE({name}), COUNT(*) {base} GROUP BY 1", values, seconds)
+        return Histogram(sum(int(count) for _, count in counted), True, oldest, newest, days_of(counted))
+
+    def _has_index(self, query: Query, column: Column) -> bool:
+        """Whether a table has an index that begins with the column."""
+        if query.is_query:
+            return False
+        schema, _, name = query.relation.rpartition(".")
+        found = self._rows(
+            "SELECT 1 FROM information_schema.STATISTICS WHERE SEQ_IN_INDEX = 1 AND TABLE_NAME = \0 AND COLUMN_NAME = \0"
+            f" AND INDEX_TYPE = 'BTREE' AND TABLE_SCHEMA = {DIALECT.mark if schema else 'DATABASE()'} LIMIT 1",
+            [name, column.name, schema] if schema else [name, column.name],
+        )
+        return bool(found)
+
+    def only_first(self, rows: int, seconds: float) -> None:
+        self._most = rows
+        with _explained():
+            self._limit(seconds)
 
     def can_resume(self, query: Query) -> bool:
         # Texts that are equal to the collation, "a" and "A", may both be there where no unique index keeps them out.
@@ -304,6 +341,7 @@ class MySQLReader:
             selected, texts = _selected([self._expression(column) for column in columns], runs)
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {selected} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
+            statement += "" if self._most is None else f" LIMIT {self._most}"
             result = self._query(statement, [*texts, *values], stream=True)
             self._streaming = True
             kinds = [self._fields[column.name][1] for column in columns]
@@ -507,8 +545,8 @@ def explain(error: Exception) -> ExportError:
         return ExportError("The table no longer has what this dataset names. An operator has to update the dataset.",
                            permanent=True, detail=detail)  # fmt: skip
     if code in TOO_SLOW:
-        return ExportError("The database takes too long over these rows and gave up. Choose a shorter time or fewer rows.",
-                           permanent=True, detail=detail)  # fmt: skip
+        return TooSlow("The database takes too long over these rows and gave up. Choose a shorter time or fewer rows.",
+                       permanent=True, detail=detail)  # fmt: skip
     if code in FULL:
         return ExportError("The database has no free connection for the export right now.", detail=detail)
     if code in PASSES or any(code in codes for codes in CLIENT):

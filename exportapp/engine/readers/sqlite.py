@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter, length_hint
@@ -14,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 from exportapp.engine import sql
 from exportapp.engine.errors import ExportError
 from exportapp.engine.keyranges import cut, key_of, null_key
+from exportapp.engine.readers.base import COUNT_LIMIT, Histogram, TooSlow, days_of
 from exportapp.engine.runs import Run
 from exportapp.engine.specs import MOMENT_TYPES, NUMBER_TYPES, Column, Key, KeyRange, Plan, Query, Row
 
@@ -55,8 +58,27 @@ class SQLiteReader:
             )
             self._connection.text_factory = bytes
         self._killed = False
+        self._deadline = self._seconds = math.inf
+        self._most: int | None = None  # rows of a stream
         # Not interrupt(): that reaches a statement at work, and is lost on one that is about to start.
-        self._connection.set_progress_handler(lambda: self._killed, 10_000)
+        self._connection.set_progress_handler(self._is_to_end, 10_000)
+
+    def _is_to_end(self) -> bool:
+        return self._killed or time.monotonic() > self._deadline
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Ends the statements of the block with TooSlow after so long."""
+        self._deadline = time.monotonic() + seconds
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if self._killed or time.monotonic() <= self._deadline:
+                raise
+            raise TooSlow("The database takes too long over these rows and was stopped. Choose a shorter time or fewer "
+                          "rows.", permanent=True, detail=f"SQLite: {seconds:g} s") from error  # fmt: skip
+        finally:
+            self._deadline = math.inf
 
     def plan(self, query: Query, rows_per_chunk: int, comment: str) -> Plan:
         with _explained():
@@ -71,6 +93,47 @@ class SQLiteReader:
                 return Plan((KeyRange(None, (last,)),), rows, True)
             return Plan(cut(int(first), int(last), -(-rows // rows_per_chunk)), rows, True)
 
+    def histogram(self, query: Query, column: Column | None, seconds: float, comment: str) -> Histogram:
+        with _explained():
+            clause, values = sql.where(DIALECT, query, KeyRange())
+            base = f"FROM {sql.source(DIALECT, query)}{clause}"
+            found = Histogram(None, False)
+            with contextlib.suppress(TooSlow), self._within(seconds):
+                found = Histogram(self._connection.execute(f"SELECT COUNT(*) {base}", values).fetchone()[0], True)
+            few = found.rows is not None and found.rows <= COUNT_LIMIT
+            if column is not None and (few or self._has_index(query, column)):
+                with contextlib.suppress(TooSlow), self._within(seconds):
+                    return self._by_day(column, base, values)
+            return found
+
+    def _by_day(self, column: Column, base: str, values: sql.Values) -> Histogram:
+        name = DIALECT.column(column)
+        statement = f"SELECT substr({name}, 1, 10), COUNT(*), MIN({name}), MAX({name}) {base} GROUP BY 1"
+        counted = self._connection.execute(statement, values).fetchall()
+        rows = sum(count for _, count, *_ in counted)
+        days = days_of((day, count) for day, count, *_ in counted)
+        if not days:
+            return Histogram(rows, True)
+        # The ends are those of the days: a value that is no time is more than every text, or less.
+        ends = {day: (oldest, newest) for day, _, oldest, newest in counted}
+        oldest, newest = ends[days[0][0].encode()][0], ends[days[-1][0].encode()][1]
+        return Histogram(rows, True, oldest.decode(errors="replace"), newest.decode(errors="replace"), days)
+
+    def _has_index(self, query: Query, column: Column) -> bool:
+        """Whether a table has an index of all its rows that begins with the column."""
+        if query.is_query:
+            return False
+        schema, _, name = query.relation.rpartition(".")
+        statement = (
+            "SELECT 1 FROM pragma_index_list(?, ?) AS list JOIN pragma_index_info(list.name, ?) AS info"
+            " WHERE NOT list.partial AND info.seqno = 0 AND info.name = ? COLLATE NOCASE"
+        )
+        found = self._connection.execute(statement, [name, schema or "main", schema or "main", column.name])
+        return found.fetchone() is not None
+
+    def only_first(self, rows: int, seconds: float) -> None:
+        self._most, self._seconds = rows, seconds
+
     def can_resume(self, query: Query) -> bool:
         return True
 
@@ -79,11 +142,12 @@ class SQLiteReader:
 
     def stream(self, query: Query, key_range: KeyRange, comment: str, runs: Sequence[Run] = ()) -> Iterator[list[Row]]:
         # No columns are bare here, for any may hold values of any type: there are no runs.
-        with _explained():
+        with _explained(), self._within(self._seconds):
             columns = query.read
             expressions = ", ".join(_expression(column) for column in columns)
             clause, values = sql.where(DIALECT, query, key_range)
             statement = f"SELECT {expressions} FROM {sql.source(DIALECT, query)}{clause}{sql.order(DIALECT, query)}"
+            statement += "" if self._most is None else f" LIMIT {self._most}"
             cursor = self._connection.execute(statement, values)
             converters = [_CONVERTERS.get(column.type, _texts)(column) for column in columns]
             texts = [itemgetter(place) for place, column in enumerate(columns) if column.type not in _CONVERTERS]
