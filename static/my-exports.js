@@ -12,6 +12,7 @@
   let pause = QUICK;
   let timer = 0;
   let failures = 0;
+  let title = ""; // the list's own, while a tab behind others says what is ready
   const region = () => document.querySelector("#exports[hx-get], #export[hx-get]");
   // A question that is open, or a menu, would be swapped away under the person's hand.
   const busy = () => document.querySelector(".sure:popover-open, .more[open]");
@@ -31,8 +32,10 @@
 
   document.addEventListener("visibilitychange", () => {
     pause = QUICK;
-    if (document.hidden) plan();
-    else if (region()) ask();
+    if (document.hidden) { plan(); return; }
+    if (title) document.title = title;
+    title = "";
+    if (region()) ask();
   });
 
   let before = null; // what the page showed until an answer came
@@ -44,9 +47,10 @@
 
   document.addEventListener("htmx:afterSwap", () => {
     if (!before) return;
+    const old = before.shown;
     move(before.bars);
-    tell(before.shown, shown());
     comforts();
+    setTimeout(() => tell(old, shown()), 100); // htmx sets the title last
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {
@@ -103,7 +107,10 @@
 
   function ended(one) {
     if (!document.hidden || !telling()) return;
-    document.title = one.said;
+    if (byId("exports")) {
+      title = title || document.title;
+      document.title = one.said;
+    }
     try {
       const note = new Notification(one.said, { tag: one.export });
       note.onclick = () => { window.focus(); location.assign(one.href); };

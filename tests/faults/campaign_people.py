@@ -203,8 +203,8 @@ class Person(threading.Thread):
         """An export as its page, its receipt and its file are now; the file is kept in the folder."""
         page = self._until_known(lambda: self._page(f"/exports/{number}/")).one("main")
         state = page.all("span", cls="state")[0].text
-        notes = page.all("p", cls="bad")
-        [history] = page.all("ul", cls="line")
+        notes = page.all(cls="bad")
+        history = page.one("ol", cls="line")
         lines = tuple(item.one("span").text for item in history.all("li"))
         found = Found(self.name, name, number, state, notes[0].text if notes else "", lines)
         if state != "Ready":

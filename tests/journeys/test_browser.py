@@ -174,6 +174,7 @@ def test_waiting_export_is_cancelled_by_a_click(visit: Callable[..., Page], desk
     with worker_paused(desk):
         page.get_by_role("button", name="Start export").last.click()
         page.get_by_role("button", name="Cancel Not wanted any more").click()
+        page.get_by_role("button", name="Stop it").click()
         expect(page.get_by_role("row", name="Not wanted any more")).to_contain_text("Cancelled")
 
 
