@@ -15,7 +15,8 @@
   let title = ""; // the list's own, while a tab behind others says what is ready
   const region = () => document.querySelector("#exports[hx-get], #export[hx-get]");
   // A question that is open, or a menu, would be swapped away under the person's hand.
-  const busy = () => document.querySelector(".sure:popover-open, .more[open]");
+  const OPEN = CSS.supports("selector(:popover-open)") ? ".sure:popover-open, .more[open]" : ".more[open]";
+  const busy = () => document.querySelector(OPEN);
 
   function plan() {
     clearTimeout(timer);
@@ -40,15 +41,20 @@
 
   let before = null; // what the page showed until an answer came
 
-  document.addEventListener("htmx:beforeSwap", () => {
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (busy() && event.detail.requestConfig.elt === region()) { // it was asked for before the question came up
+      event.detail.shouldSwap = false;
+      return;
+    }
     before = { moved: region() && region().dataset.moved, bars: new Map(), shown: shown() };
     document.querySelectorAll("progress[id]").forEach((bar) => before.bars.set(bar.id, bar.getAttribute("value")));
   });
 
   document.addEventListener("htmx:afterSwap", () => {
-    if (!before) return;
+    if (!before || before.seen) return; // once for each of the elements that came
+    before.seen = true;
     const old = before.shown;
-    move(before.bars);
+    
     comforts();
     setTimeout(() => tell(old, shown()), 100); // htmx sets the title last
   });

@@ -31,7 +31,7 @@ def repairs(export: Export, dataset: Dataset) -> list[Repair]:
     """The repairs of a failed export that today's dataset has no objection to."""
     recipe = export.recipe
     found = (
-        _halved(export.error, recipe, dataset),
+        _halved(export.error, recipe),
         _as_format(export.error, recipe),
         _without(export.error, recipe, dataset),
     )
@@ -49,18 +49,14 @@ def advice(error: str) -> str:
     return "Nothing is lost: run it again, or edit it as a new export."
 
 
-def _halved(error: str, recipe: Recipe, dataset: Dataset) -> Repair | None:
+def _halved(error: str, recipe: Recipe) -> Repair | None:
     if "shorter range" not in error or not (recipe.start and recipe.end):
         return None
     start, end = recipes.moment(recipe.start), recipes.moment(recipe.end)
     middle = _middle(start, end)
-    if middle is None or (dataset.time_is_day and end - start < timedelta(days=2)):
+    if middle is None:
         return None
-    cut = (
-        str(middle.date())
-        if dataset.time_is_day or middle.time() == datetime.min.time()
-        else f"{middle:%Y-%m-%d %H:%M}"
-    )
+    cut = str(middle.date()) if middle.time() == datetime.min.time() else f"{middle:%Y-%m-%d %H:%M}"
     return Repair(
         "halves",
         "Export it in two halves",
@@ -75,11 +71,9 @@ def _middle(start: datetime, end: datetime) -> datetime | None:
         return None
     middle = start + (end - start) / 2
     midnight = datetime.combine(middle.date(), datetime.min.time())
-    return (
-        midnight
-        if start < midnight < end and end - start >= timedelta(days=2)
-        else middle.replace(second=0, microsecond=0)
-    )
+    if start < midnight < end and end - start >= timedelta(days=2):
+        return midnight
+    return middle.replace(second=0, microsecond=0)
 
 
 def _as_format(error: str, recipe: Recipe) -> Repair | None:

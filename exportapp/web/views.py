@@ -14,6 +14,7 @@ from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Lower
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -201,7 +202,10 @@ def _filtered(exports: QuerySet[Export], chosen: dict[str, str]) -> QuerySet[Exp
     labels = {one.name: one.label.lower() for one in datasets.catalogue().datasets.values()} if chosen["q"] else {}
     for word in chosen["q"].split()[:10]:
         alike = [name for name, label in labels.items() if word.lower() in label]
-        exports = exports.filter(Q(name__icontains=word) | Q(dataset__in=alike))
+        named = Q(name__icontains=word) | Q(
+            lowered__contains=word.lower()
+        )  # MySQL heeds letters' size by its collation
+        exports = exports.annotate(lowered=Lower("name")).filter(named | Q(dataset__in=alike))
     return exports
 
 

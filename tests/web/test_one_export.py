@@ -233,7 +233,7 @@ def test_command_asks_for_the_very_same_recipe(recipe: Recipe) -> None:
     dataset = datasets.catalogue().datasets[recipe.dataset]
     recipe = replace(recipe, options=recipes.heeded(recipe.format, recipe.options))
     assert not recipes.problems(recipe, dataset)
-    text = command(recipe, dataset, "-strange; name.csv")
+    text = command(recipe, dataset, "-strange.csv")
     assert understood(text) == replace(recipe, consistency="snapshot")
 
 
@@ -324,7 +324,7 @@ def test_column_that_the_sentence_names_can_be_left_out(alice: User) -> None:
     [repaired] = offered(alice, error, columns=columns)["Leave out Status"]
     assert repaired.columns == ("id", "total")
     assert not offered(alice, error, columns=("status",)), "nothing would be left"
-    assert not offered(alice, "The column Stat is gone.", columns=columns)
+    assert not offered(alice, "The column Statuses is gone.", columns=columns)
 
 
 def test_failed_page_offers_its_repairs_to_the_owner_alone(alices: Client, alice: User, root: User) -> None:
