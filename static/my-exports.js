@@ -54,7 +54,7 @@
     if (!before || before.seen) return; // once for each of the elements that came
     before.seen = true;
     const old = before.shown;
-    
+    move(before.bars);
     comforts();
     setTimeout(() => tell(old, shown()), 100); // htmx sets the title last
   });

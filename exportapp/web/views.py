@@ -202,9 +202,8 @@ def _filtered(exports: QuerySet[Export], chosen: dict[str, str]) -> QuerySet[Exp
     labels = {one.name: one.label.lower() for one in datasets.catalogue().datasets.values()} if chosen["q"] else {}
     for word in chosen["q"].split()[:10]:
         alike = [name for name, label in labels.items() if word.lower() in label]
-        named = Q(name__icontains=word) | Q(
-            lowered__contains=word.lower()
-        )  # MySQL heeds letters' size by its collation
+        # Whether MySQL heeds the size of letters is the collation's decision.
+        named = Q(name__icontains=word) | Q(lowered__contains=word.lower())
         exports = exports.annotate(lowered=Lower("name")).filter(named | Q(dataset__in=alike))
     return exports
 
