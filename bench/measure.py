@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,10 @@ def command(arguments: Sequence[str], out: Path, environment: Mapping[str, str],
 def _watch(process: subprocess.Popen[bytes], peaks: list[int]) -> None:
     # Not wait4's figure: that holds what the fork of this process had, too (getrusage(2), ru_maxrss).
     status = Path(f"/proc/{process.pid}/status")
-    while process.poll() is None:
-        peaks.extend(int(kb) for kb in re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()))
-        time.sleep(SAMPLE)
+    with suppress(FileNotFoundError, ProcessLookupError):  # another thread has just waited for its end
+        while process.poll() is None:
+            peaks.extend(int(kb) for kb in re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()))
+            time.sleep(SAMPLE)
 
 
 def count_lines(folder: Path, begin: re.Pattern[bytes]) -> int:
