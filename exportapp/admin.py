@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -110,31 +110,23 @@ def link(text: Any, name: str, *args: Any, **query: Any) -> str:
 class DeclaredFilter(admin.SimpleListFilter):
     """Chooses by a name of the datasets file: to ask the table which names it holds would read all of it."""
 
-    path = ""
-
-    def names(self) -> Iterable[str]:
-        raise NotImplementedError
+    path = registry = ""
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
         chosen = request.GET.get(str(self.parameter_name), "")
-        return [(name, name) for name in sorted({*self.names(), *([chosen] if chosen else [])})]
+        names = {*getattr(datasets.catalogue(), self.registry), *([chosen] if chosen else [])}
+        return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{self.path: self.value()}) if self.value() else queryset
 
 
 class DatasetFilter(DeclaredFilter):
-    title, parameter_name, path = "dataset", "dataset", "dataset"
-
-    def names(self) -> Iterable[str]:
-        return datasets.catalogue().datasets
+    title, parameter_name, path, registry = "dataset", "dataset", "dataset", "datasets"
 
 
 class SourceFilter(DeclaredFilter):
-    title, parameter_name, path = "source", "source", "source"
-
-    def names(self) -> Iterable[str]:
-        return datasets.catalogue().sources
+    title, parameter_name, path, registry = "source", "source", "source", "sources"
 
 
 class StepSourceFilter(SourceFilter):
@@ -426,7 +418,7 @@ class ExportAdmin(ReadOnlyList):
     def expire_exports(self, request: HttpRequest, queryset: QuerySet[Export]) -> HttpResponse | None:
         operator = _operator(request)
         return self._do(request, queryset, "Expired", "have no file",
-                        lambda export: lifecycle.remove(export, operator))  # fmt: skip
+                        lambda export: lifecycle.expire(export, operator))  # fmt: skip
 
     @admin.action(description="Send mail again", permissions=["operate"])
     def mail_again(self, request: HttpRequest, queryset: QuerySet[Export]) -> HttpResponse | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
@@ -21,10 +20,11 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from exportapp import figures, lifecycle, recipes
+from exportapp import figures, lifecycle, recipes, turns
 from exportapp.datasets import Dataset, DatasetColumn
+from exportapp.engine.encoders import FORMATS
 from exportapp.engine.specs import Condition, Recipe, from_json, to_json
-from exportapp.models import Export, ExportState, Step, StepKind, StepState
+from exportapp.models import Export, ExportState
 
 Span = tuple[int, int]
 
@@ -35,14 +35,11 @@ LOOKED_AT = 300  # latest exports of a dataset that they are looked for among
 # Bytes of a value in CSV as it mostly is, with what stands around it.
 WIDTHS = {"integer": 8, "decimal": 8, "float": 10, "text": 17, "boolean": 2, "date": 11, "datetime": 26, "time": 9,
           "json": 60, "binary": 40}  # fmt: skip
-# What the other formats make of the same values: their share of CSV's bytes, bytes of any file, MB of CSV a second.
-KINDS = {"csv": (1.0, 0, 25.0), "tsv": (1.0, 0, 25.0), "jsonl": (1.0, 0, 25.0), "xlsx": (0.4, 2300, 6.0),
-         "parquet": (0.4, 700, 15.0)}  # fmt: skip
 COMPRESSED = 0.25
 START_SECONDS = 0.6  # of any export: planning, joining, and a doorbell for a worker
 TRUSTED_BYTES = 1_000_000  # so many bytes of CSV that were exported count as much as what is assumed
 EQUAL, PART = 20, 5  # one of so many rows is taken to equal a value, to meet another condition
-SOON = 1.0  # seconds; a step that is younger waits for a doorbell and for nobody
+SOON = timedelta(seconds=1)  # a step that is younger waits for a doorbell and for nobody
 LEARNED = 1.5  # and one that others had before, so many times
 SHARES = 5  # exports with the same conditions that are learned from
 UNKNOWN = 4.0  # a guess of a share of rows may be so many times too high or too low
@@ -89,7 +86,7 @@ def estimate(dataset: Dataset, recipe: Recipe, person: User, sample: Span | None
     `sample` are rows that were seen already, and their bytes in CSV or in the recipe's own format without compression.
     """
     notes = _Notes()
-    ahead = ahead_of(person)
+    _, ahead = turns.places(person.pk, lifecycle.now() - SOON)
     rows = _rows(dataset, recipe, person, notes)
     if rows is None:
         return Estimate(None, None, None, ahead, True, tuple(notes.told))
@@ -98,7 +95,7 @@ def estimate(dataset: Dataset, recipe: Recipe, person: User, sample: Span | None
     size, unsure = row_bytes(recipe, past, each, sample)
     if not past:
         notes.add("Size and time are guesses until the first export of this kind.")
-    fixed = KINDS.get(recipe.format, KINDS["csv"])[1]
+    fixed = FORMATS[recipe.format].typical.fixed
     total = int(rows[0] * size / unsure + fixed), math.ceil(rows[1] * size * unsure + fixed)
     problem = lifecycle.too_much(dataset, rows[0], total[0])
     return Estimate(rows, total, seconds(recipe, past, rows, each), ahead, bool(notes.told), tuple(notes.told), problem)
@@ -242,7 +239,7 @@ def _different(column: DatasetColumn) -> int:
 def width(dataset: Dataset, recipe: Recipe) -> float:
     """About how many bytes a row of these columns has as text."""
     columns = [column for name in recipe.columns if (column := dataset.column(name))]
-    names = sum(len(column.name) + 4 for column in columns) if recipe.format == "jsonl" else 0
+    names = sum(len(column.name) + 4 for column in columns) if FORMATS[recipe.format].typical.names else 0
     return names + sum(_width(column) for column in columns) + 1
 
 
@@ -281,7 +278,7 @@ def _past(dataset: Dataset, recipe: Recipe, facts: Sequence[Any]) -> Past:
 
 def row_bytes(recipe: Recipe, past: Sequence[Past], each: float, sample: Span | None) -> tuple[float, float]:
     """The bytes of a row in the file, and how many times more or less they may be."""
-    share, fixed, _ = KINDS.get(recipe.format, KINDS["csv"])
+    share, fixed = FORMATS[recipe.format].typical.share, FORMATS[recipe.format].typical.fixed
     share *= COMPRESSED if recipe.compression != "none" else 1
     same = [one for one in past if set(one.columns) == set(recipe.columns) and one.rows]
     if same and (rows := sum(one.rows for one in same)) >= 20:
@@ -299,7 +296,7 @@ def row_bytes(recipe: Recipe, past: Sequence[Past], each: float, sample: Span | 
 def seconds(recipe: Recipe, past: Sequence[Past], rows: Span, each: float) -> Span:
     """From start to ready file."""
     past = past[:LATELY]  # a source that is slow today was quick last week
-    assumed = 1 / (KINDS.get(recipe.format, KINDS["csv"])[2] * 1e6)
+    assumed = 1 / (FORMATS[recipe.format].typical.speed * 1e6)
     start = min([START_SECONDS * 5, *(one.seconds for one in past)]) if past else START_SECONDS
     weight = sum(one.weight for one in past)
     pace = (_pace(past, start) * weight + assumed * TRUSTED_BYTES) / (weight + TRUSTED_BYTES)
@@ -326,26 +323,3 @@ def _spread_of(values: Sequence[float], least: float, most: float) -> float:
         return least * 1.1
     tenths = quantiles(values, n=10)
     return min(max(math.sqrt(tenths[-1] / max(tenths[0], 1e-9)), least), most)
-
-
-# --- who is before it -------------------------------------------------------------------------------------------------
-
-
-def ahead_of(person: User) -> int:
-    """How many exports would be given a worker before one that this person asked for now, as lifecycle.claim goes.
-
-    All of the person's own that wait, and one of each other person who has no more steps running.
-    """
-    since = lifecycle.now() - timedelta(seconds=SOON)
-    running = list(Step.objects.filter(state=StepState.RUNNING).values_list("export__owner_id", "export_id"))
-    people, exports = (Counter(ids) for ids in zip(*running, strict=True)) if running else (Counter(), Counter())
-    waiting = Step.objects.filter(state=StepState.WAITING, not_before__lte=since).exclude(kind=StepKind.NOTIFY)
-    mine, others = 0, set()
-    for owner, export in waiting.order_by().values_list("export__owner_id", "export_id").distinct():
-        if people[owner] >= settings.STEPS_PER_PERSON or exports[export] >= settings.STEPS_PER_EXPORT:
-            continue  # it waits for its own, whoever else comes
-        if owner == person.pk:
-            mine += 1
-        elif people[owner] <= people[person.pk]:
-            others.add(owner)
-    return mine + len(others)

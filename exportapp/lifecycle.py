@@ -572,31 +572,20 @@ def stop_forbidden() -> int:
 
 
 def expire_due(limit: int = 100) -> list[Export]:
-    """Ready exports whose time is over become expired, row first; their files are the caller's to delete."""
+    """Ready exports whose time is over become expired, row first; their files are the tidying's to delete."""
     due = Export.objects.filter(state=ExportState.READY, expires_at__lt=now())[:limit]
-    return [export for export in due if _expire(export)]
+    return [export for export in due if expire(export)]
 
 
 @_retried
-def _expire(export: Export) -> bool:
+def expire(export: Export, actor: User | None = None) -> bool:
+    """Ends a ready export's time, for its file to be tidied away; `actor` is who wants it gone before. False when it is
+    not ready (any more)."""
     with transaction.atomic():
-        if not _move_export(export, "expire", tidied=False):
+        if not _move_export(export, "expire", tidied=False, **({"expires_at": now()} if actor else {})):
             return False
-        _tell(export, "expired", "The file was removed: its time was over.")
-        return True
-
-
-@_retried
-def remove(export: Export, actor: User) -> bool:
-    """Expires a ready export now, because somebody wants its file gone; False when it is not ready (any more).
-
-    The file is tidied away like that of every expired export. What the person exports next has the room again at once.
-    """
-    with transaction.atomic():
-        at = now()
-        if not _move_export(export, "expire", tidied=False, expires_at=at):
-            return False
-        _tell(export, "expired", f"The file was removed by {actor.get_username()}", actor=actor)
+        why = f"The file was removed by {actor.get_username()}" if actor else "The file was removed: its time was over."
+        _tell(export, "expired", why, actor=actor)
         return True
 
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from exportapp import datasets
 from exportapp.engine.errors import ExportError
-from exportapp.models import Export, ExportState
+from exportapp.models import Export, ExportState, StepKind, StepState
 
 MAIL_DEADLINE = 60.0  # seconds for a whole mail; EMAIL_TIMEOUT is for one read, and begins anew with each byte
 
@@ -67,8 +67,11 @@ def _send(export: Export, template: str) -> None:
         "ranged": dataset.time_column and (recipe.start or recipe.end),
     }
     message = _message(template, export.owner.email, context)
-    # One outcome, one id: a mail system drops the second copy that a kill between sending and recording makes.
-    message.extra_headers["Message-ID"] = f"<{export.pk}.{template}@exportapp>"
+    # One outcome, one id: a mail system drops the second copy that a kill between sending and recording makes. What an
+    # operator has sent once more is another mail.
+    before = export.steps.filter(kind=StepKind.NOTIFY, state=StepState.DONE).count()
+    again = f".{before}" if before else ""
+    message.extra_headers["Message-ID"] = f"<{export.pk}.{template}{again}@exportapp>"
     deliver(message)
 
 

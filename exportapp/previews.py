@@ -27,7 +27,7 @@ ROWS = 20
 SECONDS = 2.0  # all in all
 STATEMENT_SECONDS = (1.2, 0.6)  # for the first rows of all; for any rows, when those take too long
 MOST_BYTES = 4 << 20
-AT_ONCE = 8  # of one process; what hangs is counted until it is cut
+AT_ONCE = 4  # of one process; what hangs is counted until it is cut
 
 SILENT = f"The source did not answer within {SECONDS:g} seconds: no rows to show. The export itself may take its time."
 CHANGED = "The form was changed meanwhile."
@@ -88,9 +88,9 @@ def _written(reader: Reader, query: Query, recipe: Recipe, comment: str, seconds
     store = MemoryStore()
     rows = write_piece(spec, reader, store, progress=_bounded).rows
     text = store.files["preview"].decode("utf-8-sig", errors="replace")
-    if form == "jsonl":
+    if FORMATS[form].typical.names:
         return Preview(("One line a row",), tuple((Cell(line),) for line in text.splitlines()), len(text.encode()))
-    delimiter = "\t" if form == "tsv" else options.delimiter
+    delimiter = options.delimiter if "delimiter" in FORMATS[form].options else "\t"
     header, *lines = parsed(text, delimiter, null_text(options, len(query.columns)))
     body = text.partition("\r\n")[2] if rows else ""
     return Preview(tuple(cell.text for cell in header), tuple(lines), len(body.encode()))
@@ -98,7 +98,7 @@ def _written(reader: Reader, query: Query, recipe: Recipe, comment: str, seconds
 
 def _as_text(recipe: Recipe) -> tuple[str, FileOptions]:
     """The format that shows the rows, and its options: that of a text itself, CSV with values as they are for others."""
-    if recipe.format in ("csv", "tsv", "jsonl"):
+    if FORMATS[recipe.format].joins:
         return recipe.format, recipe.options
     heeded = "header" in FORMATS[recipe.format].options
     return "csv", FileOptions(header=recipe.options.header if heeded else "names", exact=True)

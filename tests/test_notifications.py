@@ -213,6 +213,16 @@ def test_mail_holds_no_data_and_no_file(alice: User, mailserver: MailServer) -> 
     assert "opensesame" not in message.as_string()
 
 
+def test_mail_that_an_operator_has_sent_once_more_is_another_one(alice: User, mailserver: MailServer) -> None:
+    export = ready(alice)
+    export_ready(export)
+    export.steps.create(kind=StepKind.NOTIFY, state=StepState.DONE, not_before=lifecycle.now())
+    for _ in range(2):  # the second as after a kill
+        export_ready(export)
+    ids = [message["Message-ID"] for message in mailserver.messages]
+    assert ids[0] != ids[1] == ids[2]
+
+
 def test_same_outcome_has_the_same_id_whoever_sends_it_again(alice: User, mailserver: MailServer) -> None:
     export, other = ready(alice), ready(alice)
     for one in (export, export, other):

@@ -22,6 +22,7 @@ from exportapp.estimates import Estimate, Span, estimate
 from exportapp.web.access import for_people, signed_in
 from exportapp.web.forms import ExportForm
 from exportapp.web.progress import silent_part
+from exportapp.web.words import short, span_words
 
 MOST_DAYS = 1500  # of more a chart shows months
 CLOSE = 1.25  # ends of a range that are so close are told as one number
@@ -156,9 +157,9 @@ def _time(text: str, dataset: Dataset) -> str:
 
 def _card(told: Estimate) -> _Card:
     return _Card(
-        _span(told.rows, _short),
+        _span(told.rows, short),
         _span(told.bytes, filesizeformat),
-        _seconds(told.seconds),
+        span_words(*told.seconds) if told.seconds else "?",
         *_starts(told.ahead),
     )
 
@@ -182,20 +183,3 @@ def _span(span: Span | None, word: Any) -> str:
     if low * 50 < high:
         return f"up to {words[1]}"
     return f"≈ {words[0]}" if words[0] == words[1] else f"{words[0]} – {words[1]}"
-
-
-def _short(number: int) -> str:
-    for size, letter in ((1_000_000_000, "bn"), (1_000_000, "M"), (10_000, "k")):
-        if number >= size:
-            count = number / (1000 if letter == "k" else size)
-            return f"{count:.3g} {letter}" if count < 999.5 else f"{count:,.0f} {letter}"
-    return f"{number:,}"
-
-
-def _seconds(span: Span | None) -> str:
-    if span is None:
-        return "?"
-    low, high = span
-    unit, letter = (1, "s") if high < 100 else (60, "min") if high < 100 * 60 else (3600, "h")
-    first, last = max(low // unit, 1), -(-high // unit)
-    return f"{last} {letter}" if first >= last else f"{first} – {last} {letter}"

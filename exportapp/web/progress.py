@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db.models import CharField, Count, Exists, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
+from exportapp import turns
 from exportapp.lifecycle import now
 from exportapp.models import Event, Export, ExportState, Process, Step, StepKind, StepState
 from exportapp.web.words import short, span_words
@@ -131,8 +132,14 @@ def silent_part(at: datetime | None = None) -> str:
 def progresses(exports: Sequence[Export], at: datetime) -> list[Progress]:
     """The progress of exports of one owner that came through `with_progress`, at the database's time `at`."""
     speeds = _speeds([one for one in exports if one.state == ExportState.RUNNING], at)
-    places = places_of([one for one in exports if one.state == ExportState.QUEUED], at)
+    places = places_of(exports, at)
     return [_progress(one, at, speeds.get(one.pk, 0.0), places.get(one.pk, 0)) for one in exports]
+
+
+def places_of(exports: Sequence[Export], at: datetime) -> dict[UUID, int]:
+    """How many exports get a worker before each of these of one owner that is queued."""
+    queued = [one for one in exports if one.state == ExportState.QUEUED]
+    return turns.places(queued[0].owner_id, at)[0] if queued else {}
 
 
 def progress(export: Export, at: datetime) -> Progress:
@@ -179,28 +186,6 @@ def _left(export: Export, rows: int, speed: float, at: datetime) -> Span | None:
     seconds = max(export.rows_estimated - rows, 0) / speed
     wide = 1.25 + 0.2 * (not export.rows_exact) + 0.25 * (at - export.started_at < timedelta(seconds=10))
     return int(seconds / wide), int(seconds * wide) + 1
-
-
-def places_of(queued: Sequence[Export], at: datetime) -> dict[UUID, int]:
-    """How many exports get a worker before each of these of one owner, as lifecycle.claim takes turns.
-
-    Those of the owner's that wait for longer, and as many of each other person who has no more steps running.
-    """
-    if not queued:
-        return {}
-    owner = queued[0].owner_id
-    mine = Export.objects.filter(owner=owner, state=ExportState.QUEUED).order_by("created_at", "pk")
-    steps = Step.objects.order_by().values_list("export__owner_id")
-    due = Q(state=StepState.WAITING, not_before__lte=at) & ~Q(kind=StepKind.NOTIFY)
-    load: dict[int, int] = {}
-    waiting: dict[int, int] = {}
-    for person, exports, running in steps.filter(due | Q(state=StepState.RUNNING)).annotate(
-        exports=Count("export", filter=due, distinct=True), running=Count("pk", filter=Q(state=StepState.RUNNING))
-    ):
-        load[person], waiting[person] = running, exports
-    others = [n for person, n in waiting.items() if person != owner and load[person] <= load.get(owner, 0)]
-    order = mine.values_list("pk", flat=True)
-    return {pk: place + sum(min(n, place + 1) for n in others) for place, pk in enumerate(order)}
 
 
 def _waits_for(export: Export, at: datetime) -> str:

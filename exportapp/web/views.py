@@ -140,7 +140,7 @@ def my_exports(request: HttpRequest) -> HttpResponse:
     found = with_progress(_filtered(mine, chosen).select_related("owner"), at)
     page = Paginator(found, EXPORTS_A_PAGE).get_page(request.GET.get("page"))
     shown = list(page)
-    moved, etag = version(shown, at, counts, places_of([one for one in shown if one.state == ExportState.QUEUED], at))
+    moved, etag = version(shown, at, counts, places_of(shown, at))
     if (unchanged := _unchanged(request, etag)) is not None:
         return unchanged
     under_way = sum(counts.get(state, 0) for state in UNFINISHED)
@@ -244,7 +244,7 @@ def one_export(request: HttpRequest, export_id: UUID) -> HttpResponse:
     person, at = signed_in(request), lifecycle.now()
     export_for(person, export_id)
     export = with_progress(Export.objects.select_related("owner", "parent"), at).get(pk=export_id)
-    place = places_of([export], at).get(export.pk) if export.state == ExportState.QUEUED else None
+    place = places_of([export], at).get(export.pk)
     moved, etag = version([export], at, steps_changed(export), place)
     if (unchanged := _unchanged(request, etag)) is not None:
         return unchanged
@@ -390,7 +390,7 @@ def remove(request: HttpRequest, export_id: UUID) -> HttpResponse:
     """The file goes now, and not only when its time is over."""
     person = signed_in(request)
     export = own_export_for(person, export_id)
-    if lifecycle.remove(export, person):
+    if lifecycle.expire(export, person):
         messages.success(request, f"The file of “{export.name}” was deleted.")
     else:
         messages.info(request, f"“{export.name}” had no file to delete.")

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from tests.journeys.gallery import WATCH, chromium
-from tests.journeys.staged import Staged, staged_desk
+from tests.journeys.gallery import WATCH
+from tests.journeys.staged import Staged
 
 HIDE = """
 Object.defineProperty(document, "hidden", { get: () => Boolean(window.hiddenNow), configurable: true });
@@ -37,18 +37,6 @@ window.setTimeout = (act, wait, ...more) => {
 """  # ten times as fast
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
-    with staged_desk(tmp_path_factory.mktemp("staged")) as desk:
-        yield desk
 
 
 @pytest.fixture

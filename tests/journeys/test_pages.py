@@ -3,26 +3,12 @@ asked of another host, and nothing is wider than the phone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser
 
 from tests.journeys.axe import findings
-from tests.journeys.gallery import PAGES, WIDTHS, Seen, chromium, resize, visiting
-from tests.journeys.staged import Staged, staged_desk
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
-    with staged_desk(tmp_path_factory.mktemp("staged")) as desk:
-        yield desk
+from tests.journeys.gallery import PAGES, WIDTHS, Seen, resize, visiting
+from tests.journeys.staged import Staged
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

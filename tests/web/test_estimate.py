@@ -21,7 +21,8 @@ from exportapp.engine.errors import ExportError
 from exportapp.engine.specs import Column, FileOptions, Query, Recipe
 from exportapp.models import DatasetFigures, PersonAttribute, Process
 from exportapp.previews import Cell, Preview, first_rows, parsed
-from exportapp.web.figures import _seconds, _short, _span
+from exportapp.web.figures import _span
+from exportapp.web.words import short
 from tests.engine.servers import database_of
 from tests.pages import Element, read
 from tests.scenes import browser, everything, in_state, send
@@ -140,7 +141,7 @@ def test_card_tells_rows_size_time_and_start(alices: Client, alice: User) -> Non
     rows, size, seconds, starts = facts(page)
     assert rows == "25 rows"
     assert "bytes in the file" in size
-    assert seconds == "1 – 2 s to make"
+    assert seconds == "1–2 s to make"
     assert starts == "now nobody is before you"
     assert "Size and time are guesses until the first export of this kind." in page.text
 
@@ -403,20 +404,12 @@ def test_a_query_that_takes_too_long_is_ended_on_the_server(mariadb: MariaDB) ->
     ("span", "words"),
     [
         (None, "?"), ((7, 7), "7"), ((0, 0), "0"), ((9999, 9999), "9,999"), ((1_200_000, 1_300_000), "≈ 1.25 M"),
-        ((1000, 3000), "1,000 – 3,000"), ((10, 4650), "up to 4,650"), ((0, 12), "up to 12"), ((12_345, 12_345), "12.3 k"),
+        ((1000, 3000), "1,000 – 3,000"), ((10, 4650), "up to 4,650"), ((0, 12), "up to 12"), ((12_345, 12_345), "12 k"),
         ((1_239_000_000, 1_239_000_000), "1.24 bn"), ((999_950, 999_950), "1,000 k"),
     ],
 )  # fmt: skip
 def test_a_range_in_words(span: Any, words: str) -> None:
-    assert _span(span, _short) == words
-
-
-@pytest.mark.parametrize(
-    ("span", "words"),
-    [(None, "?"), ((1, 3), "1 – 3 s"), ((0, 1), "1 s"), ((50, 300), "1 – 5 min"), ((3600, 9000), "1 – 3 h")],
-)
-def test_seconds_in_words(span: Any, words: str) -> None:
-    assert _seconds(span) == words
+    assert _span(span, short) == words
 
 
 def test_the_answer_is_small(alices: Client, counted: None) -> None:
